@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bufio"
 	"context"
 	"io"
 	"net"
@@ -41,7 +40,7 @@ func (d *discard) Header() http.Header              { return d.header }
 func (d *discard) Write(p []byte) (int, error)      { return len(p), nil }
 func (d *discard) WriteHeader(int)                  {}
 func (d *discard) SetWriteDeadline(time.Time) error { return nil }
-func (d *discard) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (d *discard) TakeConn() (net.Conn, []byte, error) {
 	return nil, nil, http.ErrNotSupported
 }
 func (d *discard) RequestFields() []http1.Field                     { return d.fields }

@@ -123,12 +123,11 @@ func (t *tunnel) writeSwitch(fields []http1.Field) error {
 // hijack takes the connection from the server for a tunnel. The tunnel first returns the bytes that the
 // client sent before the 101, which the server has in its buffer.
 func (c *clientConn) hijack() (*tunnel, error) {
-	conn, buffers, err := c.control().Hijack()
+	conn, early, err := c.fields.TakeConn()
 	if err != nil {
 		return nil, err
 	}
-	early, _ := buffers.Reader.Peek(buffers.Reader.Buffered())
-	t := &tunnel{Conn: conn, early: append([]byte(nil), early...), stall: c.stall}
+	t := &tunnel{Conn: conn, early: early, stall: c.stall}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tunnel = t

@@ -1,14 +1,21 @@
 package http1
 
-import "net/http"
+import (
+	"net"
+	"net/http"
+)
 
-// A ResponseWriter is the [http.ResponseWriter] of an HTTP/1.x request. The gate sends its own responses with
+// A ResponseWriter is the [http.ResponseWriter] of an HTTP/1.x request. It is an interface, because the handler imports
+// no server and the server no handler. The gate sends its own responses with
 // the methods of net/http. It forwards responses with WriteFields, SetTrailer and CloseAfter, which keep the
 // fields of the upstream in their order and spelling. Any goroutine may set deadlines; only the handler may
 // call the other methods.
 type ResponseWriter interface {
 	http.ResponseWriter
-	http.Hijacker
+
+	// TakeConn takes the connection from the server, for a tunnel. received has the bytes that the client has sent
+	// after the request. The handler must close the connection before it returns.
+	TakeConn() (conn net.Conn, received []byte, err error)
 
 	// RequestFields returns the fields of the request in their order and spelling, with Host and the
 	// fields about framing and the connection. The slice is valid until the handler returns.

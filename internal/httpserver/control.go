@@ -1,10 +1,8 @@
 package httpserver
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"time"
@@ -42,10 +40,10 @@ func (w *response) breakOff() {
 	}
 }
 
-var errHijack = errors.New("the request has a body that has not been read, or a response")
+var errTaken = errors.New("the request has a body that has not been read, or a response")
 
-// Hijack takes the connection from the server. The handler must close the connection before it returns.
-func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+// TakeConn implements [http1.ResponseWriter].
+func (w *response) TakeConn() (net.Conn, []byte, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.session
@@ -53,16 +51,14 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	case w.hijacked:
 		return nil, nil, http.ErrHijacked
 	case w.status != 0 || !s.bodyRead():
-		return nil, nil, errHijack
+		return nil, nil, errTaken
 	}
 	w.hijacked = true
 	s.watch.end()
 	received, _ := s.In.Peek(s.In.Buffered())
 	received = append(bytes.Clone(received), s.early...)
-	in := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(received), s.net), max(len(received), http1.BufferSize))
-	_, _ = in.Peek(len(received))
 	s.conn.write.now(time.Time{}) // from now on, the handler sets the deadlines of the connection
-	return s.net, bufio.NewReadWriter(in, bufio.NewWriter(s.net)), s.net.SetDeadline(time.Time{})
+	return s.net, received, s.net.SetDeadline(time.Time{})
 }
 
 // SetReadDeadline sets the deadline for reading the body.

@@ -98,7 +98,7 @@ func (w *response) start(status int, fields []http1.Field) bool {
 	switch {
 	case w.status != 0 || w.hijacked || w.ended:
 		return false
-	case status < 100 || status > 999 || status == http.StatusSwitchingProtocols: // only Hijack can switch protocols
+	case status < 100 || status > 999 || status == http.StatusSwitchingProtocols: // only TakeConn can switch protocols
 		panic(fmt.Sprintf("invalid status %d", status))
 	case status < 200:
 		w.inform(status, fields)

@@ -2,6 +2,7 @@ package httpserver
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -360,22 +361,21 @@ func TestEarlyAnswer(t *testing.T) {
 
 // A handler that takes the connection gets all bytes after the request, and the server counts the
 // connection until the handler returns.
-func TestHijack(t *testing.T) {
+func TestTakeConn(t *testing.T) {
 	s := quick(newTestServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		time.Sleep(10 * time.Millisecond) // the server watches the client by now
-		c, buffers, err := w.(http.Hijacker).Hijack()
+		c, early, err := w.(http1.ResponseWriter).TakeConn()
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		defer func() { _ = c.Close() }()
 		if _, err := w.Write([]byte("x")); !errors.Is(err, http.ErrHijacked) {
-			t.Errorf("Write after Hijack returned %v, want ErrHijacked", err)
+			t.Errorf("Write after TakeConn returned %v, want ErrHijacked", err)
 		}
-		line, _ := buffers.ReadString('\n')
-		_, _ = fmt.Fprintf(buffers, "HTTP/1.1 101 Switching Protocols\r\n\r\n%s", line)
-		_ = buffers.Flush()
-		_, _ = io.Copy(c, buffers)
+		all := io.MultiReader(bytes.NewReader(early), c)
+		_, _ = fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\n\r\n")
+		_, _ = io.Copy(c, all)
 	}))
 	for _, pieces := range [][]string{{get + "early\nlate"}, {get, "early\nlate"}, {get, "e", "arly\n", "late"}} {
 		c := s.dial(t)
@@ -396,8 +396,8 @@ func TestHijack(t *testing.T) {
 		case "/begun":
 			w.WriteHeader(200)
 		}
-		if c, _, err := w.(http.Hijacker).Hijack(); err == nil {
-			t.Errorf("%s: Hijack returned %v, want an error", r.RequestURI, c)
+		if c, _, err := w.(http1.ResponseWriter).TakeConn(); err == nil {
+			t.Errorf("%s: TakeConn returned %v, want an error", r.RequestURI, c)
 		}
 	})
 	for _, request := range []string{"GET /begun HTTP/1.1\r\nHost: a\r\n\r\n", "POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"} {
