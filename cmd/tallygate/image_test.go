@@ -161,6 +161,7 @@ func runLine(t *testing.T, text string) string {
 // binary like the image: with its entry point, health check and user, in a root folder that holds only certificate
 // authorities and a configuration.
 func TestImage(t *testing.T) {
+	t.Parallel()
 	notShort(t)
 	if runtime.GOOS != "linux" {
 		gatetest.SkipOutsideCI(t, "images are of Linux")
