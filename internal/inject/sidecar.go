@@ -3,7 +3,6 @@ package inject
 import (
 	"fmt"
 	"strconv"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -54,29 +53,6 @@ volumeMounts:
   - {name: tallygate-config, mountPath: /etc/tallygate/config, readOnly: true}
   - {name: tallygate-tls, mountPath: /etc/tallygate/tls, readOnly: true}
 `
-
-// stopSleep are the seconds that a stopping pod still serves before SIGTERM, preStopSleepSeconds of the chart.
-const stopSleep = 5
-
-// seconds returns d in seconds, rounded up.
-func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
-
-// drainSeconds is how long the gate may take to drain.
-func (o *Options) drainSeconds() int { return seconds(o.DrainDelay) + seconds(o.DrainTimeout) }
-
-// appSleep is how long the application must go on before SIGTERM, apiPreStopSeconds of the chart. Before a native
-// sidecar: until the gate has closed its clients' connections, and stopSleep for requests that run. Before a
-// classic one, which is stopped at the same time: as long as the gate may take.
-func (o *Options) appSleep() int {
-	if o.Native {
-		return seconds(o.DrainDelay) + stopSleep
-	}
-	return stopSleep + o.drainSeconds()
-}
-
-// gracePeriod is the least terminationGracePeriodSeconds: 10 seconds more than the stop, since the kubelet's clock
-// also runs while it calls the hooks.
-func (o *Options) gracePeriod() int { return stopSleep + o.drainSeconds() + 10 }
 
 // parsed returns the value of a text of this package.
 func parsed(text string) *yaml.Node {

@@ -245,54 +245,8 @@ func (w *workload) addVolumes() {
 // hasGroup reports whether the pod has a group that all its containers are in.
 func (w *workload) hasGroup() bool { return text(value(w.pod, "securityContext"), "fsGroup") != "" }
 
-// sleepBeforeStop lets the application serve until the gate's clients have gone.
-func (w *workload) sleepBeforeStop() {
-	seconds := w.options.appSleep()
-	path, name := w.containerPath(w.app), text(w.app, "name")
-	preStop := parsed(fmt.Sprintf("sleep: {seconds: %d}", seconds))
-	key, lifecycle := yamledit.Get(w.app, "lifecycle")
-	switch {
-	case key == nil:
-		w.check(w.object, w.Add(w.app, "lifecycle", &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{yamledit.Scalar("preStop"), preStop}}))
-		w.toUndo(step{Remove: join(path, "lifecycle", "preStop")})
-	case value(w.app, "lifecycle") != nil && value(value(w.app, "lifecycle"), "preStop") == nil:
-		w.check(w.object, w.Add(lifecycle, "preStop", preStop))
-		w.toUndo(step{Remove: join(path, "lifecycle", "preStop"), Keep: true})
-	default:
-		w.say("container %s keeps its preStop: it should let the application serve for %d seconds more", name, seconds)
-		return
-	}
-	w.say("container %s: preStop sleeps %d seconds", name, seconds)
-}
-
 // toUndo notes how uninject restores a place.
 func (w *workload) toUndo(s step) { w.journal.Undo = append(w.journal.Undo, s) }
-
-// extendGracePeriod gives the pod the time to stop.
-func (w *workload) extendGracePeriod() {
-	const key, standard = "terminationGracePeriodSeconds", 30
-	needed := w.options.gracePeriod()
-	_, n := yamledit.Get(w.pod, key)
-	if n == nil {
-		if needed > standard {
-			w.check(w.object, w.Add(w.pod, key, number(needed)))
-			w.toUndo(step{Remove: join(podPath, key)})
-			w.say("%s: %d", key, needed)
-		}
-		return
-	}
-	current, ok := integer(resolve(n).Value)
-	if !ok {
-		w.fault(w.object, n, "%s is no number", key)
-		return
-	}
-	if current >= needed {
-		return
-	}
-	w.toUndo(step{Restore: join(podPath, key), Text: w.source(n)})
-	w.check(w.object, w.Replace(n, strconv.Itoa(needed)))
-	w.say("%s: %d instead of %d", key, needed, current)
-}
 
 // source returns the text of n; an alias cannot be replaced anyway.
 func (w *workload) source(n *yaml.Node) string { return strings.TrimSuffix(w.Source(n), "\n") }
