@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/rand"
+	"encoding/base64"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -8,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/tallygate/tallygate/internal/cli"
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -16,8 +19,11 @@ import (
 func TestPageConfigurations(t *testing.T) {
 	dir := t.TempDir()
 	testpki.SelfSigned("gate", testpki.DNS("api.example.com")).Write(dir, "gate")
-	for _, name := range []string{"as-ca", "front-ca", "internal-ca", "northwind-ca"} {
+	for _, name := range []string{"as-ca", "database-ca", "front-ca", "internal-ca", "northwind-ca"} {
 		testpki.NewCA(name).Write(dir, name)
+	}
+	for name, secret := range map[string]string{"tallygate-database": "password", "signing-key-encryption": base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())[:32])} {
+		gatetest.WriteFile(t, filepath.Join(dir, name), []byte(secret))
 	}
 	const sections = `listener:
   certificate: {files: {certificate: gate.pem, key: gate-key.pem}}
@@ -37,7 +43,7 @@ partners:
 `
 	section := regexp.MustCompile(`(?m)^(\w+):.*\n(?: .*\n)*`)
 	checked := 0
-	pages := []string{"../../docs/authorization-servers.md", "../../docs/issuer.md", "../../docs/load-balancers.md", "../../docs/migrating-ingress.md", "../../docs/operations.md"}
+	pages := []string{"../../docs/authorization-servers.md", "../../docs/console.md", "../../docs/issuer.md", "../../docs/load-balancers.md", "../../docs/migrating-ingress.md", "../../docs/operations.md"}
 	recipes, err := filepath.Glob("../../docs/servers/*.md")
 	if err != nil || len(recipes) == 0 {
 		t.Fatalf("docs/servers has %d pages, %v", len(recipes), err)
@@ -51,7 +57,7 @@ partners:
 			if strings.HasPrefix(block[1], "apiVersion:") {
 				continue // a manifest, which charts/test decodes
 			}
-			text := strings.ReplaceAll(block[1], "/var/lib/tallygate", filepath.Join(dir, "state"))
+			text := strings.NewReplacer("/var/lib/tallygate", filepath.Join(dir, "state"), "/run/secrets", dir).Replace(block[1])
 			for _, m := range section.FindAllStringSubmatch(sections, -1) {
 				switch {
 				case !strings.Contains("\n"+text, "\n"+m[1]+":"):

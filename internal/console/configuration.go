@@ -137,7 +137,7 @@ func textOf(value reflect.Value) (string, bool) {
 		}
 	}
 	switch value.Kind() { //nolint:exhaustive // the other kinds are groups of settings
-	case reflect.String, reflect.Bool, reflect.Int, reflect.Int64, reflect.Uint16, reflect.Uint8, reflect.Uint64:
+	case reflect.String, reflect.Bool, reflect.Int, reflect.Int64, reflect.Uint16, reflect.Uint8, reflect.Uint64, reflect.Float64:
 		return fmt.Sprint(value.Interface()), true
 	}
 	return "", false
