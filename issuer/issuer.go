@@ -25,6 +25,7 @@ import (
 	"github.com/tallygate/tallygate/issuer/keyring"
 	"github.com/tallygate/tallygate/issuer/proof"
 	"github.com/tallygate/tallygate/issuer/rules"
+	"github.com/tallygate/tallygate/issuer/store/postgres"
 )
 
 // Options configures an [Issuer]. A field must be set unless its comment says what nil means.
@@ -119,7 +120,7 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 	i.proofs = proof.New(cfg.DPoP, endpoints.Token, aliases.Token)
 	i.endpoints, i.operator = i.newEndpoints(i.base), i.operatorMux()
 	i.addresses, noRates = newAddressRates(cfg.Issuer.Limits.PerAddress)
-	if err := errors.Join(noRules, noClients, noPath, noRates, noShared, keyring.Check(cfg.Issuer.Signing)); err != nil {
+	if err := errors.Join(noRules, noClients, noPath, noRates, noShared, keyring.Check(cfg.Issuer.Signing), postgres.CheckFiles(cfg.Issuer.Database)); err != nil {
 		return nil, err
 	}
 	return i, nil

@@ -102,12 +102,16 @@ func TestDatabase(t *testing.T) {
 	if revoke(a, revoked) != http.StatusOK {
 		t.Fatal("no revocation")
 	}
-	key := make([]byte, 32)
-	_, _ = rand.Read(key)
-	gatetest.WriteFile(t, filepath.Join(a.dir, "encryption.key"), []byte(base64.StdEncoding.EncodeToString(key)))
 	database := fmt.Sprintf("  database: {url: %q, encryption_keys: [encryption.key], insecure_sslmode: disable}\n", server.Database())
 	moved := append(slices.Clone(api), "  state: state\n", database)
 	a.write("database.yaml", moved...)
+	gatetest.WriteFile(t, filepath.Join(a.dir, "encryption.key"), []byte("short"))
+	if out, err := a.tallygate("", "check", "--config", "database.yaml"); err == nil || !strings.Contains(out, "issuer.database.encryption_keys[0]: ") || strings.Contains(out, "short") {
+		t.Errorf("check with a wrong encryption key: %v %s, want a fault at its setting", err, out)
+	}
+	key := make([]byte, 32)
+	_, _ = rand.Read(key)
+	gatetest.WriteFile(t, filepath.Join(a.dir, "encryption.key"), []byte(base64.StdEncoding.EncodeToString(key)))
 	if out, err := a.tallygate("", "issuer", "migrate", "--from", "state", "--config", "database.yaml"); err == nil || !strings.Contains(out, "another process has it open") {
 		t.Errorf("migrate beside the running issuer: %v %s, want a refusal", err, out)
 	}

@@ -5,7 +5,21 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/tallygate/tallygate/config"
 )
+
+// CheckFiles returns the first error of the files that d names. It opens no connection.
+func CheckFiles(d *config.Database) error {
+	if d == nil {
+		return nil
+	}
+	if _, err := poolConfig(d); err != nil {
+		return err
+	}
+	_, err := newSealer(d.EncryptionKeys)
+	return err
+}
 
 // Check returns nil if a store can be opened with o: the database accepts writes, its schema is empty
 // or of a version that this program knows, and the encryption keys decrypt the signing keys. Check

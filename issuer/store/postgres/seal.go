@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -14,7 +13,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A sealed signing key has a version, the id of the encryption key, a nonce of AES-GCM, and the
+// A sealed signing key has a version, the id of the encryption key, a random nonce of AES-GCM, and the
 // ciphertext with its tag. The kid of the signing key, the version and the id are authenticated too, so
 // that a sealed key cannot be put into the row of another key.
 const (
@@ -49,7 +48,7 @@ func newSealer(files []config.Path) (sealer, error) {
 		if err != nil {
 			return nil, err
 		}
-		aead, err := cipher.NewGCM(block)
+		aead, err := cipher.NewGCMWithRandomNonce(block) // which FIPS 140 allows
 		if err != nil {
 			return nil, err
 		}
@@ -67,20 +66,17 @@ func (s sealer) seal(kid string, private []byte) ([]byte, error) {
 		return nil, errors.New("issuer.database.encryption_keys is empty")
 	}
 	head := append([]byte{sealVersion}, s[0].id[:]...)
-	nonce := make([]byte, s[0].aead.NonceSize())
-	_, _ = rand.Read(nonce) // rand.Read never fails
-	return s[0].aead.Seal(append(bytes.Clone(head), nonce...), nonce, private, append(head, kid...)), nil
+	return s[0].aead.Seal(bytes.Clone(head), nil, private, append(head, kid...)), nil
 }
 
 // open decrypts sealed, the private key of the signing key kid.
 func (s sealer) open(kid string, sealed []byte) ([]byte, error) {
 	const head = 1 + sealIDSize
 	for _, k := range s {
-		n := head + k.aead.NonceSize()
-		if len(sealed) < n || sealed[0] != sealVersion || !bytes.Equal(sealed[1:head], k.id[:]) {
+		if len(sealed) < head || sealed[0] != sealVersion || !bytes.Equal(sealed[1:head], k.id[:]) {
 			continue
 		}
-		private, err := k.aead.Open(nil, sealed[head:n], sealed[n:], append(bytes.Clone(sealed[:head]), kid...))
+		private, err := k.aead.Open(nil, nil, sealed[head:], append(bytes.Clone(sealed[:head]), kid...))
 		if err != nil {
 			return nil, fmt.Errorf("%w: key %s", errSealed, kid)
 		}
