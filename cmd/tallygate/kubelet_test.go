@@ -62,8 +62,10 @@ type cluster struct {
 // clusters counts clusters, each of which has a network of its own.
 var clusters atomic.Int64
 
-// network returns the first three bytes of the addresses of a cluster's pods.
-func network() string { return fmt.Sprintf("127.%d.%d", 64+clusters.Add(1), os.Getpid()&255) }
+// network returns the first three bytes of the addresses of a cluster's pods. Each cluster of a machine has others.
+func network() string {
+	return fmt.Sprintf("127.%d.%d", 64+clusters.Add(1)%8*8+int64(os.Getpid()>>8&7), os.Getpid()&255)
+}
 
 // execIn returns the command lines of commands that run in the gate's container. The gate is process 1 there,
 // and has a number of its own here.

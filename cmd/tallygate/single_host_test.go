@@ -138,6 +138,8 @@ func TestCompose(t *testing.T) {
 	})
 	settings := filepath.Join(folder, "gate", "tallygate.yaml")
 	edit(t, settings, `127\.0\.0\.1:8080`, "127.0.0.1:"+port)
+	// Not 8443 on all addresses, which are also those of the pods of other tests.
+	edit(t, settings, `(listener:\n  address: ):\d+`, "${1}:"+freePort(t))
 	edit(t, settings, `admin:.*`, `admin: {address: "127.0.0.1:`+freePort(t)+`"}`)
 	gate := &hosted{t: t, dir: filepath.Dir(settings)}
 	gate.start(append([]string{binary(t)}, file.Services["gate"].Command...)...)
