@@ -9,7 +9,7 @@ type Issuer struct {
 	MTLSAlias   *MTLSAlias        `yaml:"mtls_alias"`                // Optional.
 	Certificate IssuerCertificate `yaml:"certificate"`               // default: the certificate of the partners' listener
 	State       Path              `yaml:"state"`                     // a separate folder for revocations, opaque tokens and keys; excludes Database
-	Database    *Database         `yaml:"database"`                  // the same in PostgreSQL, for several issuers; excludes State
+	Database    *Database         `yaml:"database"`                  // the same state in PostgreSQL, for several issuers; excludes State
 	Signing     Signing           `yaml:"signing"`
 
 	Audience         string        `yaml:"audience" schema:"required,nonempty"` // the default resource: aud of a token for which the client requested no resource

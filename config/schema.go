@@ -14,7 +14,8 @@ var schema []byte
 
 // Schema returns the JSON Schema of the configuration file, draft-07: every key with its type, values,
 // default and meaning. A file that the schema refuses is refused by [Load] too. The reverse does not hold:
-// references between settings, ranges of durations and settings that exclude each other are beyond it.
+// the schema does not check references between settings, ranges of durations, or settings that exclude
+// each other.
 func Schema() []byte { return slices.Clone(schema) }
 
 // SchemaFile is the name of the file that editors read the schema from, beside a configuration.

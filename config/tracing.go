@@ -10,11 +10,12 @@ import (
 // not set is taken from the variables of OpenTelemetry, OTEL_EXPORTER_OTLP_ENDPOINT and others. If neither
 // names a collector, there are no spans.
 type Tracing struct {
-	// Endpoint is the URL of the collector, to which /v1/traces is added. Without it,
-	// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT counts.
+	// Endpoint is the URL of the collector, to which /v1/traces is added. Without Endpoint,
+	// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT applies.
 	Endpoint *URL `yaml:"endpoint"`
 	// Sample is the part of the traces that is recorded. A trace that a trusted caller began is recorded if
-	// the caller records it. Without it, OTEL_TRACES_SAMPLER counts, and then every trace is recorded.
+	// the caller records it. Without Sample, OTEL_TRACES_SAMPLER applies. Without both, every trace is
+	// recorded.
 	Sample *Ratio `yaml:"sample"`
 	Trust  []Path `yaml:"trust"` // PEM files with anchors for the collector; default: OTEL_EXPORTER_OTLP_CERTIFICATE, or the anchors of the system
 }

@@ -92,7 +92,7 @@ func TestCredentialsAreCheckedAgain(t *testing.T) {
 	a.responds(active())
 	gatetest.Eventually(t, "ready again", ready)
 
-	// The server refuses because of one token.
+	// The server refuses only the requests about one token.
 	a.serve(func(w http.ResponseWriter, r *http.Request) {
 		if r.PostFormValue("token") == "evil" {
 			refusing(w, r)

@@ -41,8 +41,8 @@ func (c *Client) refreshInBackground(raw string, sum facts.Sum, owner string) {
 	}()
 }
 
-// A Call is a request to an authorization server, with the wait for a permit. Its times are those of the clock
-// of the machine, whatever [Options.Now] says.
+// A Call is a request to an authorization server, with the wait for a permit. Began and Ended are times of the
+// machine's clock, even if [Options.Now] is another clock.
 type Call struct {
 	Server       string // configured name
 	Began, Ended time.Time

@@ -14,7 +14,7 @@ import (
 // peerKey is the context key of the peer of a connection.
 type peerKey struct{}
 
-// A peer is what the handler of a request cannot learn from the request about its connection.
+// A peer has the facts about a connection that its requests do not carry.
 type peer struct {
 	address   netip.Addr // as [SocketPeer] returned it
 	handshake *Handshake // nil if the connection did not record its TLS handshake
@@ -33,7 +33,8 @@ type Handshake struct {
 	taken        atomic.Bool
 }
 
-// handshakeOf returns the record of c, or of a connection below c, that has a method TLSHandshake, or nil.
+// handshakeOf returns the Handshake of c or of a connection that c wraps. It returns nil if none of them has a
+// method TLSHandshake.
 func handshakeOf(c net.Conn) *Handshake {
 	for {
 		if recorded, ok := c.(interface{ TLSHandshake() *Handshake }); ok {
@@ -48,7 +49,8 @@ func handshakeOf(c net.Conn) *Handshake {
 }
 
 // TakeHandshake returns the record of the TLS handshake of the connection of r. It returns nil if there is no
-// record, and if an earlier call has returned the record, so only one request of a connection gets it.
+// record. It also returns nil if an earlier call has returned the record, so only one request of a connection
+// gets it.
 func TakeHandshake(r *http.Request) *Handshake {
 	p, _ := r.Context().Value(peerKey{}).(peer)
 	if p.handshake == nil || p.handshake.taken.Swap(true) {

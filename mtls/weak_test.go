@@ -17,7 +17,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// rsaKey returns a new RSA key.
+// rsaKey returns a new RSA key whose modulus has the given number of bits.
 func rsaKey(t *testing.T, bits int) *rsa.PrivateKey {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, bits)

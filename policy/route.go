@@ -94,7 +94,7 @@ type node struct {
 	exact    map[string]*route  // by method: patterns that end at this node
 	catchAll map[string]*route  // by method: patterns that end with /** after this node
 	folded   map[string][]*node // the nodes in literal, by the result of foldCase
-	longest  int                // an upper bound of the bytes of a text whose foldCase is a key of folded
+	longest  int                // a text of more bytes cannot have a key of folded as its foldCase
 	bindings Bindings           // the bindings of all APIs of the host; set on the root of its routes
 	api      string             // the API of all routes at and below the node; "" if they belong to several APIs
 	shared   bool               // the routes at and below the node belong to several APIs

@@ -10,8 +10,8 @@ import (
 	"github.com/tallygate/tallygate/internal/upstream"
 )
 
-// failureAnswers are the responses to granted requests that failed. A client that has disconnected gets none;
-// 499 is for the log.
+// failureAnswers are the answers to granted requests that failed. A client that has disconnected gets no
+// answer; 499 is for the log.
 var failureAnswers = [...]struct {
 	status      int
 	description string

@@ -79,7 +79,7 @@ func (b *requestBody) Read(p []byte) (n int, err error) {
 		if err == io.EOF {
 			b.readToEnd.Store(true)
 		} else {
-			fault := err // so that only a fault is an allocation
+			fault := err // so that only a fault allocates
 			b.fault.Store(&fault)
 		}
 		// From now on the server may read in the background, to detect that the client disconnects.

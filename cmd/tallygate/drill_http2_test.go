@@ -44,7 +44,7 @@ func (d *drill) hostile(ctx context.Context, certificate string) (*hostileClient
 	if _, err = io.WriteString(conn, http2.ClientPreface); err == nil {
 		err = c.frames.WriteSettings()
 	}
-	if err == nil { // so that answers are not what stops
+	if err == nil { // so that flow control does not stop the answers
 		err = c.frames.WriteWindowUpdate(0, 1<<30)
 	}
 	if err != nil {

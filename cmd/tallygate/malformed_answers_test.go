@@ -96,7 +96,7 @@ func (u *scriptedUpstream) serve(conn net.Conn) {
 // endlessTarget is answered with informational responses without end.
 const endlessTarget = "/accounts/endless"
 
-// A received is what a client gets: a status and a body, and whether both are whole.
+// A received response is a status and a body, and whether both are whole.
 type received struct {
 	status int
 	body   string

@@ -113,8 +113,8 @@ type slow struct {
 	*reloading
 	conn   net.Conn
 	framer *http2.Framer
-	away   frames // the GOAWAY that came
-	deaf   bool   // it does not read what comes
+	away   frames // the received GOAWAY frames
+	deaf   bool   // the client reads nothing from its connection
 }
 
 func (s *slow) connect(raw, h2 bool) {

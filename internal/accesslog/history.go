@@ -10,8 +10,8 @@ import (
 	"github.com/tallygate/tallygate/internal/history"
 )
 
-// remember adds the request in e to h, for the console: a count and, for a request that the log warns of, the
-// values of its line. paths says whether the line has the path.
+// remember adds the request in e to h, for the console. It counts the request. If the log line is a warning,
+// it adds the fields of the line too. paths says whether the path is among the fields.
 func (e *Entry) remember(h *history.History, paths config.LogPaths) {
 	at, partner, label := e.Started.Add(e.Duration), e.Partner(), e.label()
 	h.Count(partner, history.Key{API: e.API, Reason: label, Outcome: e.historyOutcome()}, at)

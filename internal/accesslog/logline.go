@@ -12,13 +12,14 @@ import (
 	"github.com/tallygate/tallygate/policy"
 )
 
-// mostAttributes bounds the attributes of a line: 12 in every line, 10 that depend on the request
-// (request_id_from, fapi_interaction_id, trace_id, path, thumbprint, sub, jti_hash, failure, terminated_by, error), 3 of a refusal (application, token_partner,
-// summary) with those of its certificate, and suppressed.
+// mostAttributes bounds the attributes of a line: 12 in every line, 10 that depend on the request (request_id_from,
+// fapi_interaction_id, trace_id, path, thumbprint, sub, jti_hash, failure, terminated_by, error), 3 of a refusal
+// (application, token_partner, summary), the attributes of its certificate, and suppressed.
 const mostAttributes = 12 + 10 + 3 + certlog.MaxAttributes + 1
 
-// attributes appends the attributes of the log line to attrs. paths says whether the path is logged; the
-// query, which may have secrets, never is. The slog handler escapes values that the client chose.
+// attributes appends the attributes of the log line to attrs. paths says whether the path is logged. The
+// query is never logged, because it may have secrets. The slog handler escapes values that the client
+// chose.
 func (e *Entry) attributes(attrs []slog.Attr, paths config.LogPaths) []slog.Attr {
 	d := e.Decision
 	attrs = append(attrs,
@@ -114,7 +115,7 @@ func pathOf(target string) string {
 	return target
 }
 
-// joined returns the texts of errs, without those that are nil.
+// joined returns the texts of the errors in errs that are not nil.
 func joined(errs ...error) string {
 	text := ""
 	for _, err := range errs {

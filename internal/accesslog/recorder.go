@@ -40,8 +40,8 @@ func NewRecorder(lease *reuse.Lease, cfg *config.Config, log *slog.Logger, metri
 	return r
 }
 
-// Record counts and logs the request in e, With sampling, one log line stands for many
-// granted requests.
+// Record counts and logs the request in e. With sampling, one log line stands for many granted
+// requests.
 func (r *Recorder) Record(ctx context.Context, e *Entry) {
 	s := r.routeMetrics(e)
 	r.metrics.count(e, s)

@@ -123,8 +123,8 @@ func (s *routeMetrics) statusCount(status int) prometheus.Counter {
 }
 
 // codeLabel returns the value of the label code for status. Codes that IANA registers and 499, which the gate
-// itself records, stand for themselves. Others share their class, such as 4xx, so that an API which mirrors
-// numbers of its callers makes no series for each.
+// itself records, stand for themselves. Other codes share their class, such as 4xx, so that an API whose
+// callers choose the code makes no series for each code.
 func codeLabel(status int) string {
 	switch {
 	case http.StatusText(status) != "" || status == 499:

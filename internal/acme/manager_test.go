@@ -131,7 +131,7 @@ func TestRenewal(t *testing.T) {
 	t.Fatal("Pebble made three serial numbers that it cannot find again")
 }
 
-// renewed plays [TestRenewal] once. It returns false if Pebble cannot renew its own certificate.
+// renewed makes one attempt at [TestRenewal]. It returns false if Pebble cannot renew its own certificate.
 func renewed(t *testing.T) bool {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

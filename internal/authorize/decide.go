@@ -41,8 +41,9 @@ type Checked struct {
 	Request *http.Request
 	Host    string // the host of the request, as in policy.Target; "" until the host is known to be served
 	Upgrade bool   // the request asks for an upgrade
-	// Credentials are the credentials of Request. For a second decision about Request, they must be those of the
-	// first before it, because a DPoP proof is checked only once (RFC 9449 section 11.1).
+	// Credentials are the credentials of Request. For a second decision about Request, they must be the
+	// Credentials that the first decision has set, because a DPoP proof is checked only once (RFC 9449 section
+	// 11.1).
 	Credentials validate.Credentials
 	Certificate *access.Certificate // the verified client certificate; nil before the check
 	Decision    access.Decision

@@ -16,8 +16,8 @@ const mostAddresses = 256
 // concurrent is the number of probes at a time.
 const concurrent = 32
 
-// Check probes each address, host:port. A name stands for all its IP addresses, and an address without a
-// host for own, the addresses of this machine. The error is for an address that is malformed.
+// Check probes each address, host:port. A name stands for all its IP addresses. An address without a
+// host stands for own, the addresses of this machine. The error is for an address that is malformed.
 func Check(ctx context.Context, addresses []string, own []netip.Addr) ([]Finding, error) {
 	return prober{timeout}.check(ctx, addresses, own)
 }
@@ -74,7 +74,7 @@ func (p prober) probeAll(ctx context.Context, findings []Finding) {
 		if f.IP == "" {
 			continue
 		}
-		_, port, _ := net.SplitHostPort(f.Address) // check has split it
+		_, port, _ := net.SplitHostPort(f.Address) // Check has split the same address before
 		permits <- struct{}{}
 		probing.Go(func() {
 			f.Result, f.Detail = p.probe(ctx, net.JoinHostPort(f.IP, port))

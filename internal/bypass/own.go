@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// Own returns the addresses by which other machines may reach this machine or pod. Loopback is not among
-// them, and neither are link-local addresses, which a port on all addresses has beside others.
+// Own returns the addresses by which other machines may reach this machine or pod. Own leaves out
+// loopback addresses. It also leaves out link-local addresses: a port that is open at a link-local
+// address is open at the other addresses too.
 func Own() []netip.Addr {
 	interfaces, err := net.InterfaceAddrs()
 	if err != nil {
@@ -73,7 +74,7 @@ func Accepting(ctx context.Context, addresses []netip.Addr, port uint16) []netip
 // to all ports, and closes a connection when it finds nothing behind it.
 const keptOpen = 200 * time.Millisecond
 
-// accepting reports whether a server at endpoint accepts a connection and keeps it for a time.
+// accepting reports whether a server at endpoint accepts a connection and keeps it open for keptOpen.
 func accepting(ctx context.Context, endpoint string, kept time.Duration) bool {
 	dialer := net.Dialer{Timeout: acceptTimeout}
 	conn, err := dialer.DialContext(ctx, "tcp", endpoint)

@@ -92,7 +92,7 @@ func remoteAlert(err error) error {
 	return nil
 }
 
-// plain is probe for a port that does not speak TLS.
+// plain probes a port that does not speak TLS.
 func (p prober) plain(ctx context.Context, endpoint string) (Result, string) {
 	conn, _, _ := p.dial(ctx, endpoint)
 	if conn == nil {
@@ -109,7 +109,7 @@ func (p prober) plain(ctx context.Context, endpoint string) (Result, string) {
 	return Other, "accepts connections, and speaks neither TLS nor HTTP"
 }
 
-// dial returns a connection with a deadline, or what its failure means.
+// dial returns a connection with a deadline. Without a connection, it returns the Result and its detail.
 func (p prober) dial(ctx context.Context, endpoint string) (net.Conn, Result, string) {
 	dialer := net.Dialer{Timeout: p.timeout}
 	conn, err := dialer.DialContext(ctx, "tcp", endpoint)
@@ -128,10 +128,10 @@ func (p prober) dial(ctx context.Context, endpoint string) (net.Conn, Result, st
 	return nil, Unknown, err.Error()
 }
 
-// longestAnswer is more than the gate's refusals have.
+// longestAnswer is a number of bytes above the size of every refusal of a gate.
 const longestAnswer = 8 << 10
 
-// get sends a request and returns the beginning of the answer.
+// get sends a GET request and returns the beginning of the answer.
 func get(conn io.ReadWriter, host string) ([]byte, error) {
 	if _, err := fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nUser-Agent: tallygate-check\r\nConnection: close\r\n\r\n", host); err != nil {
 		return nil, err

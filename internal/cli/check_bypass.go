@@ -56,8 +56,8 @@ func checkBypass(ctx context.Context, addresses []string, format outputFormat, s
 	return verdict(findings)
 }
 
-// verdict returns nil if each address is closed or filtered. Otherwise the error has the exit code: 4 for
-// a way around the gate, and 1 if something else was not an API's closed port.
+// verdict returns nil if each address is closed or filtered. Otherwise the error has the exit code: 4 if
+// an address is open, and 1 if none is open but the result of an address is unclear.
 func verdict(findings []bypass.Finding) error {
 	open, unclear := 0, 0
 	for _, f := range findings {

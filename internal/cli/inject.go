@@ -159,8 +159,8 @@ func readManifests(sources []string, stdin io.Reader) ([]inject.File, error) {
 	return files, nil
 }
 
-// manifestsIn returns the files with manifests in the folder source and below it, or source itself if it
-// is no folder. Hidden files and folders do not count.
+// manifestsIn returns the files with manifests in the folder source and below it, or source itself if
+// source is not a folder. It skips hidden files and folders.
 func manifestsIn(source string) ([]string, error) {
 	if source == "-" {
 		return []string{source}, nil
@@ -206,7 +206,7 @@ func joinManifests(files []inject.File) []byte {
 	return b.Bytes()
 }
 
-// writeManifests writes the files that have changed. Each is replaced as a whole by a rename.
+// writeManifests writes the files that have changed. It replaces each file as a whole, by a rename.
 func writeManifests(before, after []inject.File) error {
 	for i, f := range after {
 		if bytes.Equal(before[i].Text, f.Text) {
@@ -232,7 +232,7 @@ func replaceFile(name string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(next.Name()) }() // fails after the rename
+	defer func() { _ = os.Remove(next.Name()) }() // after the rename, Remove fails and does nothing
 	_, err = next.Write(text)
 	err = errors.Join(err, next.Chmod(info.Mode().Perm()), next.Close())
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// An accessPage answers an auditor: who may call what?
+// An accessPage shows, for an audit, which application may call which route.
 type accessPage struct {
 	page
 	Columns  []string // APIs
@@ -107,7 +107,7 @@ func newCell(a *config.Application, api *config.API) cell {
 	return c
 }
 
-// compareMethods sorts methods as readers expect them.
+// compareMethods sorts methods in the order that readers expect.
 func compareMethods(a, b string) int {
 	order := []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 	x, y := slices.Index(order, a), slices.Index(order, b)
@@ -124,7 +124,7 @@ type permission struct {
 	API, Method       string
 	Hosts             []string
 	Path              string
-	Scopes            []string // that the token must have
+	Scopes            []string // the scopes that the token must have
 	Binding           string   // what the token must be bound to
 	Position          string
 }
@@ -144,7 +144,7 @@ func (v *view) permissions(p *config.Partner) iter.Seq[permission] {
 	}
 }
 
-// routes iterates over the routes and methods of all APIs that accept returns true for.
+// routes iterates over the routes of all APIs, with each API and method for which accept returns true.
 func (v *view) routes(accept func(*config.API, config.Method) bool) iter.Seq[permission] {
 	return func(yield func(permission) bool) {
 		for i := range v.state.Config.APIs {
@@ -164,8 +164,8 @@ func (v *view) routes(accept func(*config.API, config.Method) bool) iter.Seq[per
 	}
 }
 
-// accessCSV writes every permission of every application. It writes while it goes, because a fleet has
-// hundreds of thousands.
+// accessCSV writes every permission of every application. It keeps no list of them, because a fleet
+// has hundreds of thousands of permissions.
 func (c *console) accessCSV(w http.ResponseWriter, _ *http.Request) {
 	v := c.view()
 	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
@@ -185,8 +185,8 @@ func (c *console) accessCSV(w http.ResponseWriter, _ *http.Request) {
 	out.Flush()
 }
 
-// harmless returns s as a cell that no spreadsheet takes for a formula. Spreadsheets do so by the first
-// character, and skip white space before it.
+// harmless returns s as a cell that no spreadsheet takes for a formula. A spreadsheet recognises a
+// formula by its first character, and skips white space before it.
 func harmless(s string) string {
 	if trimmed := strings.TrimLeft(s, " \t\r\n"); trimmed != s || trimmed != "" && strings.ContainsRune("=+-@|%", rune(trimmed[0])) {
 		return "'" + s

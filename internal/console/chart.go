@@ -8,7 +8,7 @@ import (
 )
 
 // A chart has a bar for each minute of the last hour. The server draws it as SVG, so that it needs no
-// script. Its paths have numbers alone, and its texts are HTML beside it.
+// script. The paths of the SVG contain only numbers; the texts of the chart are HTML beside the SVG.
 type chart struct {
 	Title string
 	Most  int // the highest bar
@@ -20,11 +20,11 @@ type chart struct {
 type part struct {
 	Class string // granted, refused or failed
 	Total int
-	Path  string // of SVG, in a box of 600 by 100
+	Path  string // the SVG path, in a box of 600 by 100
 }
 
 const (
-	chartWidth  = 10 // of a minute
+	chartWidth  = 10 // the width of a minute
 	chartHeight = 100
 )
 
@@ -49,7 +49,7 @@ func newChart(title string, w *history.Window, outcomes ...history.Outcome) char
 				continue
 			}
 			p.Total += m[o]
-			// A bar has at least 3 units, so that a single refusal beside many is seen.
+			// A bar is at least 3 units high, so that a single refusal is visible beside many.
 			height := max(3, chartHeight*float64(m[o])/float64(c.Most))
 			height = min(height, chartHeight-base[i])
 			writeBar(&path, i*chartWidth+1, chartWidth-2, base[i], height)
@@ -65,8 +65,8 @@ func writeBar(path *strings.Builder, x, width int, base, height float64) {
 	fmt.Fprintf(path, "M%d %.1fh%dv-%.1fh-%dz", x, chartHeight-base, width, height, width)
 }
 
-// A spark is a small chart of counts beside a row: the paths of the bars, and of their serious part at the
-// bottom, in a box of 120 by 20.
+// A spark is a small chart of counts beside a row, in a box of 120 by 20. It has an SVG path of the bars,
+// and an SVG path of their serious parts, which are at the bottom.
 type spark struct{ All, Serious string }
 
 func newSpark(counts, serious *[history.Minutes]int) spark {

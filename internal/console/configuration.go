@@ -12,7 +12,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A configurationPage shows the settings that decide, with the position of those that the file has.
+// A configurationPage shows the settings in use, with the position of each setting that the file has.
 type configurationPage struct {
 	page
 	Settings []setting
@@ -86,7 +86,7 @@ func (w *walker) walk(value reflect.Value, path string) {
 	}
 }
 
-// walkList adds a list of texts as one setting, and each element of another list by itself.
+// walkList adds a list of texts as one setting. It adds each element of any other list as a setting.
 func (w *walker) walkList(value reflect.Value, path string) {
 	var all []string
 	for i := range value.Len() {
@@ -115,7 +115,7 @@ func (w *walker) add(path, value string) {
 	w.found = append(w.found, s)
 }
 
-// textOf returns the text of a value that is no group of settings. URLs are without query.
+// textOf returns the text of a value that is not a group of settings. A URL loses its query.
 func textOf(value reflect.Value) (string, bool) {
 	switch {
 	case value.Kind() == reflect.Pointer: // walk follows it

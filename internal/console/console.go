@@ -12,7 +12,7 @@ import (
 	"github.com/tallygate/tallygate/validate"
 )
 
-// A Source gives the pages what they show. Its functions must be safe for concurrent use.
+// A Source has the data that the pages show. Its functions must be safe for concurrent use.
 type Source struct {
 	State   func() *State
 	History *history.History
@@ -25,7 +25,7 @@ type Source struct {
 type State struct {
 	Config   *config.Config // the configuration that decides
 	File     string         // the configuration file
-	Hash     string         // of the configuration file, as in the log
+	Hash     string         // the hash of the configuration file, as in the log
 	Loaded   time.Time      // when Config was loaded
 	Fault    string         // why the last reload failed; "" if it succeeded
 	FaultAt  time.Time      // when the last reload failed

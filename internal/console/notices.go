@@ -12,7 +12,7 @@ import (
 // mostNotices bounds the notices of the overview: a fleet may have thousands of certificates that end.
 const mostNotices = 25
 
-// A notice is what needs an operator. The thresholds are those of the alerts in deploy/prometheus.
+// A notice tells the operator of a problem. Notices have the thresholds of the alerts in deploy/prometheus.
 type notice struct {
 	Critical bool
 	Text     string
@@ -21,7 +21,7 @@ type notice struct {
 	Runbook  string `json:",omitempty"`
 }
 
-// notices returns what needs an operator, the critical first.
+// notices returns the notices of all kinds, the critical notices first.
 func (v *view) notices(rows []history.Row, all *history.Window, activities map[string]history.Activity, ends []ending) (found []notice) {
 	add := func(n notice) {
 		if n.Runbook != "" {
@@ -61,44 +61,46 @@ func (v *view) noticeGate(add func(notice)) {
 	}
 }
 
-// A callee is a partner with an API that it calls.
-type callee struct{ partner, api string }
+// A partnerAPI is a partner with an API that the partner calls.
+type partnerAPI struct{ partner, api string }
 
-// sums adds up the last minutes of the rows with one of reasons, by partner and API.
-func sums(rows []history.Row, minutes int, reasons ...access.Reason) (keys []callee, counts map[callee]int) {
-	counts = make(map[callee]int)
+// sums adds up the counts of the last minutes in the rows whose reason is one of reasons, by partner and API.
+// keys begins with the highest count.
+func sums(rows []history.Row, minutes int, reasons ...access.Reason) (keys []partnerAPI, counts map[partnerAPI]int) {
+	counts = make(map[partnerAPI]int)
 	for i := range rows {
 		r := &rows[i]
 		n := r.Last(minutes)
 		if n == 0 || !slices.ContainsFunc(reasons, func(reason access.Reason) bool { return reason.String() == r.Reason }) {
 			continue
 		}
-		key := callee{r.Partner, r.API}
+		key := partnerAPI{r.Partner, r.API}
 		if counts[key] == 0 {
 			keys = append(keys, key)
 		}
 		counts[key] += n
 	}
-	slices.SortFunc(keys, func(a, b callee) int {
+	slices.SortFunc(keys, func(a, b partnerAPI) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a.partner, b.partner), cmp.Compare(a.api, b.api))
 	})
 	return keys, counts
 }
 
-// noticeTokens reports tokens that came with another certificate than their own, for an hour, because one
-// such request is enough, and calls that are not allowed.
+// noticeTokens reports tokens that are bound to another certificate or key, and calls that are not
+// allowed. It reports a token that may be stolen for a whole hour, because a single such request is a
+// reason to act.
 func (v *view) noticeTokens(rows []history.Row, add func(notice)) {
 	keys, counts := sums(rows, history.Minutes, access.BoundToOther, access.BoundToOtherKey)
-	addCalls(keys, add, notice{Critical: true, Runbook: "tallygatetokenboundtoother"}, func(k callee) string {
+	addCalls(keys, add, notice{Critical: true, Runbook: "tallygatetokenboundtoother"}, func(k partnerAPI) string {
 		return partnerName(k.partner) + " called " + apiName(k.api) + " " + times(counts[k]) + " in the last hour with a token that is bound to another certificate or key. The token may be stolen."
 	})
 	keys, counts = sums(rows, recent, access.BoundToPrevious)
-	addCalls(keys, add, notice{Runbook: "tallygatetokenboundtoprevious"}, func(k callee) string {
+	addCalls(keys, add, notice{Runbook: "tallygatetokenboundtoprevious"}, func(k partnerAPI) string {
 		return partnerName(k.partner) + " has renewed its certificate and called " + apiName(k.api) + " " + times(counts[k]) + " with a token of the previous certificate."
 	})
 	keys, counts = sums(rows, recent, access.APINotAllowed)
-	keys = slices.DeleteFunc(keys, func(k callee) bool { return counts[k] <= 10 || k.partner == unknownPartner })
-	addCalls(keys, add, notice{Runbook: "tallygatecallsnotallowed"}, func(k callee) string {
+	keys = slices.DeleteFunc(keys, func(k partnerAPI) bool { return counts[k] <= 10 || k.partner == unknownPartner })
+	addCalls(keys, add, notice{Runbook: "tallygatecallsnotallowed"}, func(k partnerAPI) string {
 		return partnerName(k.partner) + " called what it may not call at " + apiName(k.api) + ", " + times(counts[k]) + " in the last ten minutes."
 	})
 }
@@ -106,8 +108,8 @@ func (v *view) noticeTokens(rows []history.Row, add func(notice)) {
 // mostOfKind bounds the notices of one kind, so that a partner that calls many APIs hides no other notice.
 const mostOfKind = 5
 
-// addCalls adds a copy of n for each of keys.
-func addCalls(keys []callee, add func(notice), n notice, text func(callee) string) {
+// addCalls adds a copy of n with its text for each key, and at most mostOfKind of them.
+func addCalls(keys []partnerAPI, add func(notice), n notice, text func(partnerAPI) string) {
 	for i, k := range keys {
 		if i == mostOfKind {
 			n.Text, n.Link, n.Go = "The same of "+number(len(keys)-mostOfKind)+" more pairs of partner and API.", "/partners", "Partners"
@@ -126,8 +128,8 @@ func times(n int) string {
 	return number(n) + " times"
 }
 
-// recentRequests returns the number of recent requests, without the refusals of callers that no partner has:
-// any client can send enough of them to make every share small.
+// recentRequests returns the number of recent requests. It leaves out refused requests of unknown callers,
+// because any client can send so many of them that every share becomes small.
 func recentRequests(rows []history.Row, all *history.Window) int {
 	n := all.Sum(history.Granted, recent) + all.Sum(history.Refused, recent) + all.Sum(history.Failed, recent)
 	for i := range rows {
@@ -138,7 +140,7 @@ func recentRequests(rows []history.Row, all *history.Window) int {
 	return n
 }
 
-// noticeFailures reports requests that failed by no fault of the partner, by reason and API.
+// noticeFailures reports requests that failed through a fault of the gate or the API, by reason and API.
 func (v *view) noticeFailures(rows []history.Row, all *history.Window, add func(notice)) {
 	requests := recentRequests(rows, all)
 	failed := make(map[[2]string]int)
@@ -177,7 +179,8 @@ func noticeHandshakes(rows []history.Row, all *history.Window, add func(notice))
 	}
 }
 
-// noticePartners reports partners of which the gate refuses more than a fifth, at more than six a minute.
+// noticePartners reports partners with more than six refused requests a minute, if these are more than a fifth
+// of the partner's requests.
 func (v *view) noticePartners(rows []history.Row, activities map[string]history.Activity, add func(notice)) {
 	refused := make(map[string]int)
 	for i := range rows {
@@ -208,7 +211,8 @@ func (v *view) noticeServers(add func(notice)) {
 	}
 }
 
-// noticeCertificates reports the certificates that have expired or end soon, together by role.
+// noticeCertificates reports the certificates that have expired or end soon, with one notice for each role and
+// state.
 func (v *view) noticeCertificates(ends []ending, add func(notice)) {
 	groups := make(map[[2]string][]ending)
 	for _, e := range ends {
@@ -225,7 +229,7 @@ func (v *view) noticeCertificates(ends []ending, add func(notice)) {
 // mostNamed bounds the names in a notice.
 const mostNamed = 3
 
-// addEnding reports certificates of one role and state, the first of which ends first.
+// addEnding reports all, certificates of one role and state, sorted by their ends.
 func (v *view) addEnding(all []ending, expired bool, add func(notice)) {
 	if len(all) == 0 {
 		return

@@ -10,13 +10,13 @@ import (
 	"github.com/tallygate/tallygate/internal/history"
 )
 
-// recent is how many minutes count as now.
+// recent is the number of minutes that the overview calls now.
 const recent = 10
 
 // mostRows bounds the rows of each table of the overview.
 const mostRows = 10
 
-// An overviewPage answers: what is refused now, to whom, and is it our fault?
+// An overviewPage shows which requests fail or are refused now, of which partners, and who is at fault.
 type overviewPage struct {
 	page
 	Notices    []notice
@@ -32,7 +32,7 @@ type overviewPage struct {
 	Servers    []server
 }
 
-// totals counts the requests of the last hour.
+// totals counts the requests totals of the last hour.
 type totals struct{ Granted, Refused, Failed int }
 
 // A table has a row for each reason, partner or API with refused or failed requests in the last hour.
@@ -47,7 +47,7 @@ type tally struct {
 	Link    string `json:"-"`
 	Now     int    // in the last ten minutes
 	Hour    int
-	Serious int   // of the hour: the gate or the API is at fault, or a token may be stolen
+	Serious int   // in the last hour: the gate or the API is at fault, or a token may be stolen
 	Spark   spark `json:"-"`
 	Words   words
 	counts  [history.Minutes]int
@@ -89,7 +89,7 @@ func (v *view) overview() overviewPage {
 	return o
 }
 
-// split takes the failed handshakes out of rows.
+// split separates the failed handshakes from the requests in rows.
 func split(rows []history.Row) (requests, handshakes []history.Row) {
 	for _, r := range rows {
 		if r.Outcome == history.Handshake {
@@ -101,8 +101,8 @@ func split(rows []history.Row) (requests, handshakes []history.Row) {
 	return requests, handshakes
 }
 
-// tallyBy adds up the rows for which name returns the same Name. The table begins with what is
-// serious, and then with what is most now.
+// tallyBy adds up the rows for which name returns the same Name. Rows with serious requests come
+// first, and then the rows with most requests now.
 func tallyBy(rows []history.Row, name func(*history.Row) tally) (t table) {
 	byName := make(map[string]*tally)
 	for i := range rows {
@@ -166,10 +166,10 @@ func apiName(name string) string {
 	return name
 }
 
-// A certificate is a certificate of the gate or of a partner, by its end.
+// A certificate is the row of a certificate of the gate or of a partner.
 type certificate struct {
-	Role  string // what it is for
-	Name  string // of the listener or the partner
+	Role  string // one of the roles below
+	Name  string // the name of the listener or the partner
 	Link  string `json:"-"`
 	Ends  moment
 	State string // expired, soon or fine
@@ -185,15 +185,15 @@ const (
 // mostEnding bounds the certificates that the overview shows.
 const mostEnding = 6
 
-// How long before its end a certificate of a role is in the notices, as in the alerts.
+// A certificate is in the notices for this time before its end, as in the alerts. The time depends on its role.
 const (
 	listenerEnding = 7 * 24 * time.Hour
 	anchorEnding   = 30 * 24 * time.Hour
 	partnerEnding  = 14 * 24 * time.Hour
 )
 
-// An ending is the end of a certificate. A fleet has thousands, so what the pages show of them is made
-// later, by shown.
+// An ending is the end of a certificate. A fleet has thousands of certificates, so shown makes the
+// texts only for the certificates that a page shows.
 type ending struct {
 	role, name string
 	partner    bool // name is a partner
@@ -201,7 +201,7 @@ type ending struct {
 	state      string
 }
 
-// endings returns the ends of the certificates of all roles, the first at the beginning.
+// endings returns the ends of the certificates of all roles, sorted by time.
 func (v *view) endings(activities map[string]history.Activity) (all []ending) {
 	add := func(role, name string, end time.Time, soon time.Duration) {
 		all = append(all, ending{role, name, role != listenerRole, end, endState(v.now, end, soon)})
@@ -222,7 +222,7 @@ func (v *view) endings(activities map[string]history.Activity) (all []ending) {
 	return all
 }
 
-// shown returns the first of all.
+// shown returns the rows of the first certificates in all. most is the greatest number of rows.
 func (v *view) shown(all []ending, most int) (shown []certificate) {
 	for _, e := range all[:min(most, len(all))] {
 		c := certificate{Role: e.role, Name: e.name, Ends: v.moment(e.end), State: e.state}

@@ -20,15 +20,15 @@ var templateFiles embed.FS
 //go:embed assets
 var assetFiles embed.FS
 
-// templates escape by context: every value that a partner chose is text, in HTML and in SVG alike. p shows
-// characters that are not printable, such as those that change the direction of text.
+// templates escape values by context, so a value that a partner chose is always text, in HTML and in SVG.
+// The function p makes characters visible that are not printable or change the direction of text.
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"p": explain.Printable, "number": number, "asset": assetURL, "plural": plural,
-	"tallied": func(column, by string, t table) tallied { return tallied{t, column, column + "s", by} },
-	"refused": func(r refusal, open bool) refused { return refused{r, open} },
+	"tallied": func(column, by string, t table) headedTable { return headedTable{t, column, column + "s", by} },
+	"refused": func(r refusal, open bool) foldedRefusal { return foldedRefusal{r, open} },
 }).ParseFS(templateFiles, "templates/*.html"))
 
-// A page is what every page shows.
+// A page has the data that all pages have in common.
 type page struct {
 	Title string `json:"-"`
 	Nav   string `json:"-"` // the path of the entry in the navigation
@@ -47,20 +47,20 @@ type gateState struct {
 	File     string
 	Hash     string
 	Loaded   moment
-	Fault    string  `json:",omitempty"` // of the last reload
+	Fault    string  `json:",omitempty"` // why the last reload failed
 	FaultAt  *moment `json:",omitempty"`
 	Partners int
 	APIs     int
 }
 
-// A tallied is a table with its headings.
-type tallied struct {
+// A headedTable is a table with its headings.
+type headedTable struct {
 	table
 	Column, Title, By string
 }
 
-// A refused is a refusal with whether its explanation is shown at first.
-type refused struct {
+// A foldedRefusal is a refusal, whose explanation is open or folded at first.
+type foldedRefusal struct {
 	Refusal refusal
 	Open    bool
 }
@@ -93,7 +93,7 @@ func (v *view) page(title, nav string) page {
 	return page{Title: title, Nav: nav, At: v.now.UTC(), Gate: g}
 }
 
-// A moment is a time, with its distance from now.
+// A moment is a time with its distance from the present.
 type moment struct {
 	Time time.Time
 	Ago  string `json:"-"` // "3 min ago", "in 12 days"; "never" for the zero time
@@ -101,7 +101,7 @@ type moment struct {
 
 func (v *view) moment(t time.Time) moment { return moment{t.UTC(), ago(v.now, t)} }
 
-// Text returns the time for a reader: the time of day if it is of today.
+// Text returns the day and the time of day.
 func (m moment) Text() string { return m.Time.Format("2006-01-02 15:04:05Z") }
 
 // Day returns the day of the time.
@@ -113,10 +113,10 @@ func (m moment) Clock() string { return m.Time.Format("15:04:05") }
 // ISO returns the time for machines.
 func (m moment) ISO() string { return m.Time.Format(time.RFC3339) }
 
-// IsZero reports whether there is no time.
+// IsZero reports whether the time is zero.
 func (m moment) IsZero() bool { return m.Time.IsZero() }
 
-// render writes the template name with data. It writes nothing until all is rendered.
+// render executes the template name with data, and writes the page only if the whole template succeeds.
 func render(w http.ResponseWriter, status int, name string, data any) {
 	var b bytes.Buffer
 	if err := templates.ExecuteTemplate(&b, name, data); err != nil {
@@ -146,7 +146,7 @@ func respond(w http.ResponseWriter, r *http.Request, status int, name string, da
 
 var assetTypes = map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
-// asset serves a file of the console's own.
+// asset serves one of the files in the folder assets.
 func asset(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	text, err := assetFiles.ReadFile("assets/" + name)

@@ -16,7 +16,7 @@ import (
 	"github.com/tallygate/tallygate/internal/history"
 )
 
-// A partnerPage answers a partner who phones: what was refused, why, and what may the partner do?
+// A partnerPage shows which requests of one partner were refused and why, and what the partner may call.
 type partnerPage struct {
 	page
 	Name         string
@@ -25,9 +25,9 @@ type partnerPage struct {
 	Position     string
 	Charts       []chart  `json:"-"`
 	Minutes      []minute // the charts as a table
-	Totals       totals   // of the last hour
+	Totals       totals   // totals of the last hour
 	Refusals     []refusal
-	Elsewhere    []refusal // of other partners, with tokens of this partner
+	Elsewhere    []refusal // refusals of other partners that sent tokens of this partner
 	Applications []application
 	Seen         []clientCertificate
 	Anchors      []clientCertificate
@@ -47,11 +47,11 @@ type application struct {
 	Registered     string // the names and thumbprints that its certificates must have
 	Authentication string
 	APIs           []string // with the methods, where they are limited
-	Scopes         []string // that our own issuer grants
+	Scopes         []string // the scopes that our own issuer grants
 	RateLimit      string   `json:",omitempty"`
 }
 
-// A clientCertificate is a certificate that was seen, or an anchor.
+// A clientCertificate is the row of a client certificate of granted requests, or of an anchor.
 type clientCertificate struct {
 	ClientID   string `json:",omitempty"`
 	Subject    string
@@ -59,7 +59,7 @@ type clientCertificate struct {
 	Thumbprint string
 	Ends       moment
 	State      string
-	Last       moment `json:",omitzero"` // when it was seen last
+	Last       moment `json:",omitzero"` // the last request with the certificate
 }
 
 func (c *console) partner(w http.ResponseWriter, r *http.Request) {
@@ -108,7 +108,7 @@ func (v *view) partnerPage(name string) partnerPage {
 	return p
 }
 
-// describePartner adds what the configuration says of the partner with the index i.
+// describePartner adds the settings of the partner with the index i.
 func (v *view) describePartner(p *partnerPage, i int) {
 	settings := &v.state.Config.Partners.List[i]
 	p.Known, p.Disabled, p.Position = true, settings.Disabled, v.position("partners.list[%d]", i)
@@ -169,26 +169,26 @@ func (v *view) issuersFor(partner config.Name) (names []string) {
 
 // A refusal is a refused or failed request with its explanation.
 type refusal struct {
-	Partner       string // of the certificate
+	Partner       string // the partner of the certificate
 	Reason        string
 	Bad           bool // the gate or the API is at fault, or the token may be stolen
 	Times         int
 	First, Last   moment
 	Method        string
 	Target        string // host and path, or host and path pattern
-	Listener      string `json:",omitempty"` // of a failed handshake
+	Listener      string `json:",omitempty"` // the listener of a failed handshake
 	API           string
-	Application   string   // that registers the certificate
+	Application   string   // the application that registers the certificate
 	TokenPartner  string   // the partner of the token
-	ClientID      string   // of the token
-	Issuer        string   // of the token: the authorization server
+	ClientID      string   // the client of the token
+	Issuer        string   // the authorization server that issued the token
 	Certificate   []string // the names of the certificate, its issuer and its end
 	Thumbprint    string
 	Remote        string
 	RequestID     string
 	Explanation   *explain.LogLine
 	Documentation string
-	Command       string // that goes on explaining
+	Command       string // the command line that explains the request further
 }
 
 func (v *view) refusal(r *history.Refusal) refusal {

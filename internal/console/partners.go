@@ -13,15 +13,15 @@ import (
 	"github.com/tallygate/tallygate/internal/history"
 )
 
-// A partnersPage lists the partners, those with most refusals first.
+// A partnersPage lists the partners. The partners with most refusals come first.
 type partnersPage struct {
 	page
 	Rows     []partnerRow
 	Pager    pager     `json:"-"`
-	Refusals []refusal // that match the search
+	Refusals []refusal // the refusals that match the search
 }
 
-// A partnerRow is a partner in short.
+// A partnerRow is the row of a partner.
 type partnerRow struct {
 	Name         string
 	Link         string `json:"-"`
@@ -92,7 +92,8 @@ func (v *view) partnerRow(p *config.Partner, activity history.Activity) partnerR
 	return row
 }
 
-// matches reports whether query is in a name of p: its own, a client id, or a registered certificate.
+// matches reports whether query is in the name of p, in a client id of p, or in a name of a certificate that p
+// registers.
 func matches(p *config.Partner, query string) bool {
 	if query == "" {
 		return true

@@ -10,10 +10,10 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A question is who may send a request, with the answer.
+// A question asks which applications may send a request, and has the answer.
 type question struct {
 	Method, Host, Path string
-	Hosts              []string // to choose from
+	Hosts              []string // the hosts of all APIs, to choose from
 	Asked              bool
 	Problem            string // why there is no answer
 	Found              []permission
@@ -24,7 +24,8 @@ type question struct {
 // mostAnswers bounds the applications in an answer.
 const mostAnswers = 200
 
-// answer answers the question in the query of u: the gate's own table says which route a request has.
+// answer returns the question in the query of u with its answer. The route table of the gate decides which
+// route the request has.
 func (v *view) answer(u *url.URL) question {
 	query := u.Query()
 	q := question{
@@ -65,7 +66,7 @@ func (v *view) answer(u *url.URL) question {
 	return q
 }
 
-// addCallers adds the applications that may call the route in r.
+// addCallers adds the applications the applications that may call the route in r.
 func (v *view) addCallers(q *question, r permission) {
 	for partner, a := range v.applications() {
 		if !a.MayCall(config.Name(r.API), r.Method) {

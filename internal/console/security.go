@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// policy allows the page its own style, script and images, and nothing else.
+// policy lets a page load style, script and images of the console, and nothing else.
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; " +
 	"base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
@@ -53,8 +53,8 @@ func isOwnHost(host, port string) bool {
 	return strings.EqualFold(name, "localhost") || err == nil && address.Unmap().IsLoopback()
 }
 
-// isForeign reports whether a page of another origin sends r. Without the headers of browsers it is a command
-// line.
+// isForeign reports whether a page of another origin sends r. A request without the headers of a browser
+// comes from a command line.
 func isForeign(r *http.Request) bool {
 	if site := r.Header.Values("Sec-Fetch-Site"); len(site) > 0 && (len(site) > 1 || site[0] != "same-origin" && site[0] != "none") {
 		return true

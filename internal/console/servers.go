@@ -24,7 +24,7 @@ type keySet struct {
 	From     string // where the keys come from
 	Count    int
 	Fetched  moment
-	Failure  string  `json:",omitempty"` // of the last fetch
+	Failure  string  `json:",omitempty"` // why the last fetch failed
 	FailedAt *moment `json:",omitempty"`
 }
 
@@ -36,7 +36,7 @@ type introspection struct {
 	FailedAt *moment
 }
 
-// A serversPage answers: can the gate check tokens, and which certificates end?
+// A serversPage shows whether the gate can check tokens, and which certificates end.
 type serversPage struct {
 	page
 	Servers      []server

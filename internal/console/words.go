@@ -7,13 +7,13 @@ import (
 	"github.com/tallygate/tallygate/internal/explain"
 )
 
-// documentation is where the pages of the project are.
+// documentation is the URL of the project's files, for links to its pages.
 const documentation = "https://github.com/tallygate/tallygate/blob/main/"
 
 // unknownPartner is the partner of requests whose caller is not known, in logs and metrics.
 const unknownPartner = "unknown"
 
-// words say what an outcome means.
+// words explain an outcome.
 type words struct {
 	Means string `json:",omitempty"`
 	Fault string `json:",omitempty"` // whose fault it usually is
@@ -34,8 +34,8 @@ var meanings = func() map[string]words {
 	return all
 }()
 
-// isSerious reports whether an outcome is a matter for the operator: the gate or the API is at fault, or a token
-// may be stolen.
+// isSerious reports whether an operator must act on an outcome, because the gate or the API is at fault, or
+// because a token may be stolen.
 func isSerious(reason string, failed bool) bool {
 	return failed || reason == access.BoundToOther.String() || reason == access.BoundToOtherKey.String()
 }

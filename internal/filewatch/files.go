@@ -88,7 +88,7 @@ func regular(file string, about os.FileInfo) error {
 }
 
 // CheckFiles returns an error for each named file that must not be opened: pipes, devices and files
-// that are too large. A missing file is no error of CheckFiles, because the code that reads the file
+// that are too large. CheckFiles ignores a missing file, because the code that reads the file
 // reports it.
 func CheckFiles(names []string) error {
 	var faults []error

@@ -15,17 +15,17 @@ import (
 )
 
 // A bypassCheck finds APIs that this machine serves on loopback and at other addresses too. A client that
-// reaches such an address needs no gate.
+// reaches such an address goes around the gate.
 type bypassCheck struct {
 	own       func() []netip.Addr // returns the addresses to try; nil: there is no check
 	waits     []time.Duration     // before each attempt
 	again     chan struct{}       // a value restarts the attempts
 	reachable *prometheus.GaugeVec
-	warned    map[string]bool // the warnings that the log has already
+	warned    map[string]bool // the warnings that are already in the log
 }
 
 // bypassWaits are the times between the attempts after a start or reload. A native sidecar starts before its
-// API, which can take minutes; later attempts would find only what a container starts by hand.
+// API, which can take minutes; later attempts would find only servers that an operator starts by hand.
 var bypassWaits = []time.Duration{0, 10 * time.Second, time.Minute, 10 * time.Minute}
 
 func newBypassCheck(registerer prometheus.Registerer) bypassCheck {
@@ -38,11 +38,11 @@ func newBypassCheck(registerer prometheus.Registerer) bypassCheck {
 	return b
 }
 
-// restart has the check begin anew, for a configuration that was reloaded.
+// restart makes the check repeat all its attempts, with the configuration that a reload has set.
 func (b *bypassCheck) restart() {
 	select {
 	case b.again <- struct{}{}:
-	default: // a restart is due already
+	default: // an earlier restart has not begun yet
 	}
 }
 
@@ -67,7 +67,7 @@ func (g *Gate) checkBypass(ctx context.Context) {
 	}
 }
 
-// pause waits, and reports whether neither ctx ended nor a restart is due.
+// pause waits, and returns true. If ctx ends or a restart is due, it returns false at once.
 func (b *bypassCheck) pause(ctx context.Context, wait time.Duration) bool {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -82,7 +82,7 @@ func (b *bypassCheck) pause(ctx context.Context, wait time.Duration) bool {
 	}
 }
 
-// findBypass tries each API on loopback once. It connects to this machine's own addresses alone and sends
+// findBypass tries each API on loopback once. It connects only to this machine's own addresses, and sends
 // nothing.
 func (g *Gate) findBypass(ctx context.Context) {
 	cfg, own := g.current.Load().cfg, g.bypass.own()
@@ -100,7 +100,7 @@ func (g *Gate) findBypass(ctx context.Context) {
 		}
 	}
 	if ctx.Err() != nil {
-		return // a stop cut the attempt short
+		return // the gate stops, so some addresses were not tried
 	}
 	g.bypass.reachable.Reset() // a reload may have removed an API
 	for i := range cfg.APIs {

@@ -168,7 +168,8 @@ func (g *Gate) handshakeFailed(listener string, remote net.Addr, fault error) {
 	}
 }
 
-// unknownPartner is the partner of what cannot be assigned to a partner. No partner has this name.
+// unknownPartner is the partner in the history for a handshake that belongs to no known partner. No partner can
+// have this name.
 const unknownPartner = "unknown"
 
 // rememberHandshake adds a line about a failed handshake to the history.

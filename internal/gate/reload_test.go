@@ -28,8 +28,9 @@ func (g *Gate) seriesOf(t *testing.T, value string) (n int) {
 	return n
 }
 
-// A reload that fails in its last step leaves the current state as it was, and nothing of the state that it
-// gave up. The next reload shares what has not changed, and a reload without a server removes its metrics.
+// A reload that fails in its last step does not change the current state, and releases everything of the
+// next state. The next reload shares what has not changed, and a reload without a server removes its
+// metrics.
 func TestFailedReload(t *testing.T) {
 	g, dir := newTestGate(t, map[string]string{"partners": "127.0.0.1:1", "issuer": "127.0.0.1:2", "admin": "127.0.0.1:3", "api": "127.0.0.1:4"})
 	file, anchors := filepath.Join(dir, "tallygate.yaml"), filepath.Join(dir, "upstream-ca.pem")

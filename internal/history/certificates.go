@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// A Certificate is a client certificate of granted requests.
+// A Certificate is a client certificate with which granted requests came.
 type Certificate struct {
-	ClientID   string // the application of the first request that came with it
+	ClientID   string // the application of the first request with the certificate
 	Thumbprint [32]byte
 	Subject    string
 	Issuer     string
@@ -18,10 +18,10 @@ type Certificate struct {
 }
 
 // See remembers that a granted request of a partner came with the certificate that thumbprint identifies.
-// describe returns what there is to remember of it, as short texts. For a certificate that it knows, See
-// neither calls describe nor allocates. If a partner has more than certificatesPerPartner, the certificate
-// that was seen longest ago goes. If all partners together have more than maxCertificates, a partner without
-// certificates gets none.
+// describe returns the names and the end of the certificate. For a certificate that h has, See neither calls
+// describe nor allocates. If the partner has certificatesPerPartner certificates, the new certificate
+// replaces the certificate whose last request is oldest. If all partners together have maxCertificates, it
+// replaces a certificate of the same partner, and is dropped if the partner has no certificate.
 func (h *History) See(name, clientID string, thumbprint [32]byte, at time.Time, describe func() (subject, issuer string, notAfter time.Time)) {
 	if p := h.find(name); p != nil && p.seen(thumbprint, at) {
 		return
@@ -42,7 +42,7 @@ func (h *History) See(name, clientID string, thumbprint [32]byte, at time.Time, 
 	p.see(&Certificate{strings.Clone(clientID), thumbprint, subject, issuer, notAfter, at, at})
 }
 
-// seen notes that a certificate was seen again, and reports whether p has it.
+// seen sets the time of the last request with the certificate, and reports whether p has the certificate.
 func (p *partner) seen(thumbprint [32]byte, at time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,8 +61,8 @@ func (p *partner) see(c *Certificate) {
 	p.certificates = append(p.certificates, c)
 }
 
-// dropCertificate drops the certificate that was seen longest ago, if p has as many as it may have or full
-// says that there is no room for another. It reports whether it dropped one.
+// dropCertificate drops the certificate whose last request is oldest if p has certificatesPerPartner
+// certificates, or if full is true. It reports whether it has dropped a certificate.
 func (p *partner) dropCertificate(full bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

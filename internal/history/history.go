@@ -13,9 +13,11 @@ import (
 const (
 	// maxSeries bounds the counts: 20,000 series of 60 minutes at 4 bytes, with their keys, are 7 MiB.
 	maxSeries = 20_000
-	// maxRefusals bounds the refusals of all partners: 2,000 with 30 fields of 200 bytes are 13 MiB.
+	// maxRefusals bounds the refusals of all partners: 2,000 * 30 fields * (200 bytes of text + 32 bytes of
+	// string headers) are 13 MiB.
 	maxRefusals = 2_000
-	// refusalsPerPartner bounds the refusals of one partner, so that a partner cannot push out those of others.
+	// refusalsPerPartner bounds the refusals of one partner, so that a partner cannot push out the refusals of
+	// other partners.
 	refusalsPerPartner = 20
 	// maxCertificates bounds the certificates of all partners: 5,000 of 600 bytes are 3 MiB.
 	maxCertificates = 5_000
@@ -23,10 +25,10 @@ const (
 	certificatesPerPartner = 8
 )
 
-// Minutes is how many minutes are counted.
+// Minutes is the length of the history in minutes.
 const Minutes = 60
 
-// OtherPartners is the name under which requests are counted for whose partner no room is left.
+// OtherPartners is the name under which requests of further partners are counted while maxSeries is reached.
 const OtherPartners = ""
 
 // An Outcome says what became of a request.
@@ -44,7 +46,8 @@ const (
 // Outcomes is the number of outcomes.
 const Outcomes = int(outcomes)
 
-// A Key names what a series counts. All members have values of the configuration or of closed sets.
+// A Key names the requests that a series counts. Each field has a value of the configuration or of a closed
+// set.
 type Key struct {
 	API     string
 	Reason  string // the reason of the decision, or the failure after a grant
@@ -56,17 +59,17 @@ type History struct {
 	mu       sync.RWMutex
 	partners map[string]*partner // partners are added and never removed: their names are configured
 
-	// adding is held while something new is remembered. It guards the fields below, which count what all
-	// partners hold together.
+	// adding is held while a series, refusal or certificate is added. It guards the fields below, which
+	// count the entries of all partners together.
 	adding                         sync.Mutex
 	series, refusals, certificates int
-	// order has, for each refusal, the partner that had it added, so that finding the next that must go
-	// costs no search. first is the index of the oldest once order is full.
+	// order has the partner of each refusal in the order of their addition, so that the refusal to drop
+	// next is found without a search. Once order is full, first is the index of its oldest element.
 	order [maxRefusals]*partner
 	first int
 }
 
-// partner holds what is known of one partner.
+// A partner has the history of one partner.
 type partner struct {
 	mu           sync.Mutex
 	series       map[Key]*series
@@ -117,8 +120,8 @@ func (h *History) findOrAdd(name string) *partner {
 	return p
 }
 
-// Sweep removes counts that are older than an hour. Refusals and certificates stay until others take their
-// places.
+// Sweep removes counts that are older than an hour. Refusals and certificates stay until newer entries
+// replace them.
 func (h *History) Sweep(now time.Time) {
 	oldest := minuteOf(now) - Minutes
 	h.adding.Lock()

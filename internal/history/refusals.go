@@ -20,7 +20,7 @@ type Refusal struct {
 	Fields      []Field
 }
 
-// A Kind says which refusals count as one.
+// Refusals of the same Kind are kept as one Refusal.
 type Kind struct {
 	Reason, API, Route, ClientID, Thumbprint string
 }
@@ -45,10 +45,10 @@ func (r *Refusal) Get(key string) string {
 	return ""
 }
 
-// Refuse remembers a request that the log has a warning about, with the fields of its line. It copies
-// fields. If a partner has more than refusalsPerPartner kinds, the kind that was refused longest ago goes;
-// if all partners together have more than maxRefusals, the partner whose kind was added longest ago loses its
-// oldest.
+// Refuse adds a request that the log warns of, with the fields of its line. It copies fields. If the
+// partner has refusalsPerPartner kinds, the new kind replaces the kind that was refused longest ago. If
+// all partners together have maxRefusals kinds, the partner whose kind was added longest ago loses the
+// kind that was refused longest ago.
 func (h *History) Refuse(name string, kind Kind, at time.Time, fields []Field) {
 	if p := h.find(name); p != nil && p.repeat(kind, at, fields) {
 		return
@@ -72,7 +72,7 @@ func (h *History) Refuse(name string, kind Kind, at time.Time, fields []Field) {
 	p.refuse(name, kind, at, fields)
 }
 
-// repeat counts a refusal of a kind that p has, and reports whether it has.
+// repeat counts a refusal of a kind that p already has. It returns false if p does not have the kind.
 func (p *partner) repeat(kind Kind, at time.Time, fields []Field) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,7 +81,7 @@ func (p *partner) repeat(kind Kind, at time.Time, fields []Field) bool {
 		return false
 	}
 	r := p.refusals[i]
-	// A snapshot may hold the fields, so they are replaced and not changed.
+	// A snapshot may have the Refusal, so a new Refusal replaces it.
 	again := &Refusal{Partner: r.Partner, Kind: r.Kind, First: r.First, Last: at, Times: r.Times + 1, Fields: cloneFields(fields)}
 	p.refusals = append(slices.Delete(p.refusals, i, i+1), again)
 	return true
@@ -95,7 +95,7 @@ func (p *partner) refuse(name string, kind Kind, at time.Time, fields []Field) {
 	})
 }
 
-// dropOldest drops the oldest refusal if p has as many as most, and reports whether it has.
+// dropOldest drops the oldest refusal of p, and returns true, if p has at least most refusals.
 func (p *partner) dropOldest(most int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -10,7 +10,8 @@ type series struct {
 
 func minuteOf(at time.Time) int64 { return at.Unix() / 60 }
 
-// add adds one to the count of minute. A minute before last, as after a step of the clock, counts as last.
+// add adds one to the count of minute. If the clock was set back and minute is before last, the count goes to
+// last.
 func (s *series) add(minute int64) {
 	s.advance(minute)
 	s.counts[s.last%Minutes]++

@@ -80,7 +80,7 @@ func (s *series) addTo(counts *[Minutes]int, w *Window, o Outcome, minute int64)
 	return sum
 }
 
-// each returns the partners at one moment.
+// each returns a copy of the map of partners.
 func (h *History) each() map[string]*partner {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -116,8 +116,7 @@ func (h *History) AllRefusals(accept func(*Refusal) bool) (found []*Refusal) {
 	return found
 }
 
-// Certificates returns the certificates of a partner's granted requests, those that end first at the
-// beginning.
+// Certificates returns the certificates of a partner's granted requests, sorted by their ends.
 func (h *History) Certificates(name string) []Certificate {
 	p := h.find(name)
 	if p == nil {
@@ -135,14 +134,14 @@ func (h *History) Certificates(name string) []Certificate {
 	return all
 }
 
-// Activity is a partner's traffic in short.
+// Activity has the totals of a partner's requests.
 type Activity struct {
 	Granted, Refused, Failed int       // in the last hour
 	GrantedNow               int       // in the last ten minutes
-	CertificateEnd           time.Time // the first end of a certificate that was seen; zero for none
+	CertificateEnd           time.Time // the first end of the partner's certificates; zero without certificates
 }
 
-// Activities returns the activity of every partner that has some.
+// Activities returns the activity of every partner that is in the history.
 func (h *History) Activities(now time.Time) map[string]Activity {
 	minute, all := minuteOf(now), make(map[string]Activity)
 	for name, p := range h.each() {

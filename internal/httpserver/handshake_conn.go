@@ -22,7 +22,7 @@ type handshakeConn struct {
 	net.Conn
 	handshake mtls.Handshake
 	left      int       // number of bytes that may still be read, or noLimit
-	write     *deadline // of the writes of the server; nil: the server does not use a deadline
+	write     *deadline // the deadline of the server's writes; nil: the server sets none
 }
 
 const noLimit = -1

@@ -27,7 +27,7 @@ func (w *workload) refuse() {
 	w.refusePorts()
 }
 
-// windows returns what says that the pod is for Windows nodes, or nil.
+// windows returns the node of the manifest that selects Windows nodes, or nil.
 func (w *workload) windows() *yaml.Node {
 	if os := value(value(w.pod, "os"), "name"); os != nil && os.Value == "windows" {
 		return os
@@ -81,12 +81,12 @@ func (w *workload) refusePorts() {
 	}
 }
 
-// isOnlyPort reports whether p will be taken as the application's port, which findApplication judges.
+// isOnlyPort reports whether findApplication takes p as the application's port.
 func (w *workload) isOnlyPort(p port) bool {
 	return w.options.AppPort == p.number || w.options.AppPort == 0 && len(ports(w.containers...)) == 1 && p.container == w.containers[0]
 }
 
-// warn reports what works, and is seldom what is wanted.
+// warn reports settings that work but are seldom intended.
 func (w *workload) warn() {
 	for key, meaning := range map[string]string{
 		"hostPID":               "every process of the node is visible in the pod, and the pod's processes can read the gate's keys if they run as root",

@@ -18,7 +18,7 @@ type file struct {
 	former    []int // by line, the line in the file that was read; nil: the same
 }
 
-// line returns the line in the file that was read for line n of the text without the gate.
+// line returns the line of the file that became line n when the gate was removed.
 func (f *file) line(n int) int {
 	if n-1 < len(f.former) {
 		return f.former[n-1]
@@ -28,7 +28,7 @@ func (f *file) line(n int) int {
 
 // A document is one document of a file, with the line --- before it.
 type document struct {
-	*yamledit.Document // nil: not valid
+	*yamledit.Document // nil: the text is not valid YAML
 	text               []byte
 	file               *file
 	firstLine          int // the number of lines before the document
@@ -52,8 +52,8 @@ func (s *set) parse(f *file, text []byte) {
 	}
 }
 
-// split returns the documents of text. Each begins with its line ---, except perhaps the first. Joined
-// they are text again.
+// split returns the documents of text. Each begins with its line ---, except perhaps the first. Their
+// concatenation is text.
 func split(text []byte) [][]byte {
 	var chunks [][]byte
 	start, at := 0, 0
@@ -86,7 +86,7 @@ func onlyDirectives(text []byte) bool {
 // DeploymentList.
 func (s *set) find(d *document, root *yaml.Node) {
 	o := newObject(d, root)
-	if !s.checkMapping(o, o.node) { // what kind it is depends on which of two keys counts
+	if !s.checkMapping(o, o.node) { // with duplicate keys the kind of the object is ambiguous
 		return
 	}
 	if !strings.HasSuffix(o.kind, "List") {
@@ -103,7 +103,7 @@ func (s *set) find(d *document, root *yaml.Node) {
 		if !s.checkMapping(inside, inside.node) {
 			continue
 		}
-		if inside.kind == "" { // the items of a DeploymentList may lack it
+		if inside.kind == "" { // the items of a DeploymentList may have no kind
 			inside.kind, inside.version = strings.TrimSuffix(o.kind, "List"), o.version
 		}
 		inside.list = items
@@ -118,7 +118,7 @@ func (s *set) join(f *file) (text []byte, former []int) {
 	for _, d := range f.documents {
 		content, lines := s.edited(d)
 		if d.dropped {
-			if !bytes.HasSuffix(content, []byte("\n")) { // the last document: the line break before it was added
+			if !bytes.HasSuffix(content, []byte("\n")) { // the last document: join has added the line break before it
 				b.Truncate(len(bytes.TrimSuffix(bytes.TrimSuffix(b.Bytes(), []byte("\n")), []byte("\r"))))
 			}
 			continue

@@ -38,7 +38,7 @@ var (
 	imageName = regexp.MustCompile(`^[^\s[:cntrl:]]+$`)
 )
 
-// Validate returns an error that names the flag of a value that cannot be meant.
+// Validate returns an error if a value cannot work. The error names the flag of the value.
 func (o *Options) Validate() error {
 	names := map[string]bool{}
 	for _, m := range o.Mounts {

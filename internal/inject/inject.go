@@ -73,9 +73,9 @@ type Result struct {
 	Report []string
 }
 
-// Inject adds the gate to every workload in files. Workloads that have it get it anew, so a second Inject
-// with the same options changes nothing. The error has the type [strictyaml.Faults] and names all faults
-// of all files; there is no result then.
+// Inject adds the gate to every workload in files. It replaces the gate of a workload that already has
+// the gate, so a second Inject with the same options changes nothing. With an error there is no
+// Result. The error has the type [strictyaml.Faults] and names all faults of all files.
 func Inject(files []File, o *Options) (*Result, error) {
 	clean := &set{}
 	clean.uninject(files)
@@ -96,14 +96,15 @@ func Inject(files []File, o *Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := returns(result.Files, without); err != nil {
+	if err := checkUninject(result.Files, without); err != nil {
 		return nil, err
 	}
 	return result, nil
 }
 
-// returns checks that uninject gives the files without the gate back from injected.
-func returns(injected, without []File) error {
+// checkUninject returns an error unless [Uninject] turns injected back into without, the same files without the
+// gate.
+func checkUninject(injected, without []File) error {
 	fault := func(f File, message string) error {
 		return strictyaml.Faults{{Position: strictyaml.Position{File: f.Name, Line: 1, Column: 1}, Message: message}}
 	}
@@ -136,7 +137,7 @@ func (s *set) uninject(files []File) {
 	}
 }
 
-// A set is the state of one call: the documents of all files, and what was found.
+// A set is the state of one call: the documents of all files, and the objects and faults in them.
 type set struct {
 	options *Options
 	files   []*file
@@ -212,7 +213,7 @@ func list(words []string) string {
 	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
 }
 
-// printable returns text with its control characters replaced, because a terminal could obey them.
+// printable returns text with its control characters replaced, because they could control a terminal.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

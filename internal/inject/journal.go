@@ -12,7 +12,8 @@ import (
 	"github.com/tallygate/tallygate/internal/yamledit"
 )
 
-// The annotations of inject. The first marks what inject has changed and says how to change it back.
+// The annotations of inject. The first annotation marks an object that inject has changed, and has the steps
+// that restore the object.
 const (
 	annotation          = "tallygate.dev/injected"
 	annotationInject    = "tallygate.dev/inject"
@@ -23,14 +24,14 @@ const (
 // A journal is the value of the annotation [annotation].
 type journal struct {
 	Version int `json:"version"`
-	// KeepAnnotations: there were annotations before, although perhaps none in them.
+	// KeepAnnotations: the field annotations existed before inject, perhaps empty.
 	KeepAnnotations bool   `json:"keepAnnotations,omitzero"`
 	Undo            []step `json:"undo"`
 }
 
-// A step restores one place. Exactly one of Remove, Restore and Rename has a path below the annotated
-// template or object. Path segments are separated by slashes; an item of a list is named by its name, by
-// its value, or by # and its index.
+// A step restores one node. Exactly one of Remove, Restore and Rename has a path below the annotated
+// template or object. Path segments are separated by slashes; the segment of a list's item is the item's
+// name, its value, or # and its index.
 type step struct {
 	Remove  string `json:"remove,omitzero"`
 	Keep    bool   `json:"keep,omitzero"` // Remove leaves the brackets of an empty list or mapping, which were there before
@@ -76,8 +77,8 @@ func follow(n *yaml.Node, path string) []place {
 	return places
 }
 
-// find returns the index of a key, or of the item with an index or else the last with a name or value, or
-// -1.
+// find returns the index in n.Content of a path segment: of a key, or of the item with this index, or
+// else of the last item with this name or value. It returns -1 if n has no such key or item.
 func find(n *yaml.Node, name string) int {
 	if n.Kind == yaml.MappingNode {
 		for i := 0; i+1 < len(n.Content); i += 2 {
@@ -136,7 +137,7 @@ func readJournal(n *yaml.Node) (*journal, error) {
 	return &j, nil
 }
 
-// stillInjected reports whether n has a journal that uninject could not follow, which is a fault already.
+// stillInjected reports whether n has a journal after uninject, which means that uninject has recorded a fault.
 func stillInjected(n *yaml.Node) bool {
 	j, err := readJournal(n)
 	return j != nil || err != nil
@@ -144,7 +145,7 @@ func stillInjected(n *yaml.Node) bool {
 
 var errGone = errors.New("not found")
 
-// undo takes one step back below n.
+// undo takes one step of a journal below n.
 func (o *object) undo(n *yaml.Node, s step) error {
 	places := follow(n, s.Remove+s.Restore+s.Rename)
 	if len(places) == 0 {
@@ -160,7 +161,7 @@ func (o *object) undo(n *yaml.Node, s step) error {
 		}
 		return o.Replace(last.parent.Content[last.index], s.Text)
 	}
-	// A list or mapping that would be left empty goes too.
+	// A list or mapping that would become empty is removed too.
 	for len(places) > 1 && len(last.parent.Content) == last.size() && (!s.Keep || last.parent.Style&yaml.FlowStyle == 0) {
 		places = places[:len(places)-1]
 		last = places[len(places)-1]

@@ -50,7 +50,7 @@ func (w *workload) metricsWords() string {
 	return fmt.Sprintf(", %d for namespace %s,", adminPort, list(w.options.MetricsFrom))
 }
 
-// selector returns what selects the workload's pods, and no others.
+// selector returns the labels that select the workload's pods and no other pods.
 func (w *workload) selector() (*yaml.Node, bool) {
 	spec := value(w.node, "spec")
 	if own := value(spec, "selector"); own != nil && w.group() == "apps" {
@@ -65,8 +65,8 @@ func (w *workload) selector() (*yaml.Node, bool) {
 	return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{yamledit.Scalar("matchLabels"), copied}}, ok
 }
 
-// copied returns a copy of n without comments, anchors and aliases. Aliases are followed in the first
-// levels only, so that the copy is not larger than the document.
+// copied returns a copy of n without comments, anchors and aliases. It follows aliases only in the
+// first levels, so that the copy is not larger than the document.
 func (w *workload) copied(n *yaml.Node, aliases int) (*yaml.Node, bool) {
 	if n.Kind == yaml.AliasNode && aliases > 0 {
 		n = n.Alias
@@ -124,8 +124,8 @@ func (w *workload) policy(selector *yaml.Node) *yaml.Node {
 	return p
 }
 
-// otherPolicies warns of NetworkPolicies that open ports of injected pods: what one policy allows, no other
-// forbids. It refuses names that are taken.
+// otherPolicies warns of NetworkPolicies that open ports of injected pods: a policy cannot forbid what
+// another policy allows. It refuses a workload if the name of its NetworkPolicy is taken.
 func (s *set) otherPolicies() {
 	for i, o := range s.objects {
 		for j, target := range s.objects {

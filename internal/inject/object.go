@@ -22,8 +22,8 @@ type object struct {
 	name, namespace string
 	report          []string // what was done; the first line goes behind the object's name
 
-	// What the Services of an injected workload need to know.
-	labels  map[string]string // of the pods; nil: not injected
+	// Set for an injected workload. The edits of its Services use these fields.
+	labels  map[string]string // the labels of the pods; nil: not injected
 	app     *yaml.Node        // the application's container
 	appPort int
 }
@@ -126,8 +126,8 @@ func text(m *yaml.Node, key string) string {
 	return ""
 }
 
-// isTrue reports whether key in m is set, and not to what YAML 1.1 or 1.2 reads as false. kubectl reads YAML 1.1, where
-// yes and on are true.
+// isTrue reports whether key in m has a value other than false in YAML 1.1 or 1.2. kubectl reads YAML 1.1, where yes
+// and on are true.
 func isTrue(m *yaml.Node, key string) bool {
 	return text(m, key) != "" && !slices.Contains([]string{"false", "no", "off", "n"}, strings.ToLower(text(m, key)))
 }
@@ -164,7 +164,7 @@ func stringMap(m *yaml.Node) map[string]string {
 }
 
 // checkKeys records duplicate keys and merge keys anywhere in o. Parsers disagree about which value of a
-// duplicate key counts, and a merge key can add what inject cannot see.
+// duplicate key is used, and a merge key can add fields that inject cannot see.
 func (s *set) checkKeys(o *object, n *yaml.Node) (ok bool) {
 	ok = s.checkMapping(o, n)
 	for _, inside := range n.Content {

@@ -8,7 +8,7 @@ import (
 	"github.com/tallygate/tallygate/internal/yamledit"
 )
 
-// services directs the Services of injected workloads to the gate, or says that they lead past it.
+// services directs the Services of injected workloads to the gate, or reports that they lead past the gate.
 func (s *set) services() {
 	for _, o := range s.objects {
 		if o.kind != "Service" || o.version != "v1" {

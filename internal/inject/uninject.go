@@ -8,7 +8,7 @@ import (
 	"github.com/tallygate/tallygate/internal/yamledit"
 )
 
-// The label of objects that inject adds.
+// The label marks objects that inject has added.
 const (
 	managedBy      = "app.kubernetes.io/managed-by"
 	managedByValue = "tallygate-inject"

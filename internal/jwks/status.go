@@ -10,9 +10,9 @@ type failure struct {
 
 // Status is the state of a key set at one moment, for operators.
 type Status struct {
-	Fetched  bool      // the key set comes from a URL; others are read from a file, the configuration or our own issuer
+	Fetched  bool      // the key set comes from a URL; otherwise it is read from a file, the configuration or our own issuer
 	Keys     int       // usable keys
-	At       time.Time // when the last fetch or read that succeeded began; zero for none
+	At       time.Time // when the last fetch or read that succeeded began; zero if none succeeded
 	MaxStale time.Duration
 	Failure  error     // why the last fetch or read failed; nil if it succeeded
 	FailedAt time.Time // zero if Failure is nil

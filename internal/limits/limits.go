@@ -1,5 +1,5 @@
-// Package limits bounds what one partner may take from the others: the concurrent requests of each partner, at
-// the gate and at each upstream, and the rate of each application.
+// Package limits bounds the resources that one partner can take from other partners: the concurrent requests
+// of each partner, at the gate and at each upstream, and the rate of each application.
 package limits
 
 import (

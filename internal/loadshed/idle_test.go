@@ -24,7 +24,7 @@ func TestIdleMemory(t *testing.T) {
 			m.Run(ctx)
 		}()
 		before := collections()
-		for range 5 { // a burst that lasts
+		for range 5 { // a burst that lasts several quiet periods
 			for range 200 {
 				m.ConnectionIdle()
 			}

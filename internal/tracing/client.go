@@ -63,7 +63,7 @@ func (c *client) Stop(context.Context) error {
 }
 
 // UploadTraces sends spans. It tries again while the collector is busy or cannot be reached, until ctx ends
-// (OTLP specification, section "Failures"). The error quotes nothing that the collector answered.
+// (OTLP specification, section "Failures"). The error quotes nothing from a response of the collector.
 func (c *client) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpans) error {
 	// TracesData has the same encoding as the request ExportTraceServiceRequest, whose package imports gRPC.
 	message, err := proto.Marshal(&tracepb.TracesData{ResourceSpans: spans})
@@ -124,7 +124,7 @@ func (c *client) send(ctx context.Context, message []byte) (asked time.Duration,
 }
 
 // rejected returns the number of rejected spans in a response: partial_success.rejected_spans of
-// ExportTraceServiceResponse. A response that is no such message counts as a response without rejected spans.
+// ExportTraceServiceResponse. For a malformed response, it returns 0.
 func rejected(response []byte) int64 {
 	const partialSuccess, rejectedSpans = 1, 1
 	partial := field(response, partialSuccess, protowire.BytesType)
@@ -142,7 +142,8 @@ func rejected(response []byte) int64 {
 	return int64(count)
 }
 
-// field returns message from the value of its first field with this number and type on, or nil.
+// field returns the rest of message, from the value of the first field with this number and type. It returns
+// nil if message has no such field.
 func field(message []byte, number protowire.Number, kind protowire.Type) []byte {
 	for len(message) > 0 {
 		got, gotKind, n := protowire.ConsumeTag(message)

@@ -50,7 +50,7 @@ func destinationOf(settings config.Tracing) (*destination, error) {
 func variable(name string) string { return strings.TrimSpace(os.Getenv(name)) }
 
 // tracesVariable returns the value of the variable for traces, or else the value for all signals, and the name
-// of the variable that it is from.
+// of the variable that has it.
 func tracesVariable(name string) (value, from string) {
 	from = "OTEL_EXPORTER_OTLP_TRACES_" + name
 	if value = variable(from); value == "" {

@@ -60,7 +60,7 @@ func (r *Request) End(step Step) {
 	}
 }
 
-// Calls returns where calls to authorization servers are noted.
+// Calls returns the list to which the validation of the token adds its calls to authorization servers.
 func (r *Request) Calls() *validate.Calls {
 	if r == nil {
 		return nil

@@ -30,7 +30,7 @@ const (
 	requestIDKey = attribute.Key("tallygate.request_id")
 )
 
-// Finish ends the spans of r, which must not be nil and is recorded as e. parent counts unless Forward was
+// Finish ends the spans of r, which must not be nil and is recorded as e. parent is ignored if Forward was
 // called. Finish returns the trace id, or "" if the trace is not recorded.
 func (r *Request) Finish(e *accesslog.Entry, parent Parent) (traceID string) {
 	r.begin(parent)
@@ -145,8 +145,8 @@ func (r *Request) describe(e *accesslog.Entry) {
 	r.span.SetAttributes(attributes...)
 }
 
-// text returns s as the value of an attribute. s may come from a request, so it is bounded, and what is not
-// UTF-8 is replaced: a string that is not UTF-8 would make a whole batch of spans invalid.
+// text returns s as the value of an attribute. s may come from a request, so text bounds it and replaces
+// bytes that are not UTF-8: a string that is not UTF-8 would make a whole batch of spans invalid.
 func text(s string) string { return strings.ToValidUTF8(access.Truncate(s), "\uFFFD") }
 
 // methods are the methods that the semantic conventions know. Other methods could be any text of a client.

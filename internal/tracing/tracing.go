@@ -82,7 +82,7 @@ func open(d *destination, sample *config.Ratio, options Options) (*provider, err
 		return nil, errors.New("OTEL_RESOURCE_ATTRIBUTES: expected a list of name=value") // err quotes the value
 	}
 	with := []sdktrace.TracerProviderOption{sdktrace.WithSpanProcessor(newQueue(d, options.Metrics, options.Log)), sdktrace.WithResource(about)}
-	if sample != nil { // otherwise OTEL_TRACES_SAMPLER counts
+	if sample != nil { // otherwise OTEL_TRACES_SAMPLER applies
 		with = append(with, sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(float64(*sample)))))
 	}
 	options.Log.Info("spans are exported", "collector", d.url)

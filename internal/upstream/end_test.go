@@ -250,8 +250,8 @@ func TestCancelledHandshake(t *testing.T) {
 	gatetest.Eventually(t, "the connection is closed", func() bool { return s.living() == 0 })
 }
 
-// Informational answers count towards the header, or they could go on as fast as they can
-// until the timeout.
+// The bytes of informational responses count towards the limit of the header. Without that, an
+// upstream could send them at full speed until the timeout.
 func TestEndlessInformation(t *testing.T) {
 	s := listen(t, nil, func(s *server, conn net.Conn, in *bufio.Reader) {
 		s.next(in)

@@ -78,7 +78,7 @@ func FuzzResponse(f *testing.F) {
 		}
 	})
 	f.Fuzz(func(t *testing.T, said []byte, method byte) {
-		if len(said) > 32<<10 { // which loopback delivers in one piece
+		if len(said) > 32<<10 { // loopback delivers up to this size in one piece
 			t.Skip()
 		}
 		answer = said

@@ -34,7 +34,7 @@ type Document struct {
 type edit struct {
 	from, to int
 	text     string
-	depth    int // of inserted lines; the innermost come first
+	depth    int // the depth of inserted lines; the innermost lines come first
 }
 
 // An Error is a fault at a position of the document. Line and Column count from 1, Column in characters.
@@ -111,8 +111,8 @@ func (d *Document) Bytes() ([]byte, error) {
 // A piece is a part of the text with all edits.
 type piece struct {
 	text string
-	from int  // where it comes from in the former text
-	new  bool // inserted there
+	from int  // the offset of text in the former text
+	new  bool // an edit inserts text at this offset
 }
 
 // pieces applies the edits.
@@ -164,7 +164,7 @@ func errLayout(n *yaml.Node) error {
 	return Fail(n, "the layout of this document cannot be edited without another change: write it in block style, one key on each line")
 }
 
-// Equal reports whether two trees mean the same: comments, styles and positions do not count.
+// Equal reports whether two trees have the same meaning. It ignores comments, styles and positions.
 func Equal(a, b *yaml.Node) bool {
 	if a.Kind != b.Kind || a.ShortTag() != b.ShortTag() || a.Value != b.Value || a.Anchor != b.Anchor || len(a.Content) != len(b.Content) {
 		return false

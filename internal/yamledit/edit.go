@@ -80,8 +80,8 @@ func (d *Document) insert(at, entry *yaml.Node, content ...*yaml.Node) error {
 	return d.insertAfter(at, len(at.Content), entry, content...)
 }
 
-// insertAfter inserts entry, a mapping or list with one element, into the mapping or list at, so that its
-// content begins at index i of at.Content.
+// insertAfter inserts the element of entry, a mapping or list with one element, into at, a mapping or
+// list. The element then begins at index i of at.Content.
 func (d *Document) insertAfter(at *yaml.Node, i int, entry *yaml.Node, content ...*yaml.Node) error {
 	if err := d.writable(at); err != nil {
 		return err
@@ -119,7 +119,7 @@ func (d *Document) insertAfter(at *yaml.Node, i int, entry *yaml.Node, content .
 }
 
 // depth orders lines that are inserted at one place into nested lists and mappings. A list may stand at the
-// column of its key, so its items come before the keys of this column.
+// column of its key, so the items come before the keys of this column.
 func depth(n *yaml.Node, column int) int {
 	if n.Kind == yaml.SequenceNode {
 		return 2*column + 1

@@ -111,7 +111,8 @@ func (d *Document) measure(n *yaml.Node) int {
 	return last
 }
 
-// skipProperties returns the offset of the value of n behind its anchor and tag, and the end of these.
+// skipProperties returns the offset of the value of n, which is behind its anchor and tag, and the offset at
+// which anchor and tag end.
 func (d *Document) skipProperties(n *yaml.Node) (value, properties int) {
 	at := d.offset(n)
 	properties = at

@@ -10,7 +10,7 @@ import (
 // Dialable is checkAddress.
 var Dialable = checkAddress
 
-// Dialable checks a for the jwks_uri of s.
+// Dialable reports, as checkAddress does, whether s may fetch its jwks_uri from the address a.
 func (s *Set) Dialable(a netip.Addr) error { return s.remote.checkAddress(a) }
 
 // DialLoopback allows s to fetch its jwks_uri from loopback, as tests must.

@@ -1,6 +1,6 @@
-// Command scene serves the console with a night to look at: a token that may be stolen, an authorization
-// server that does not answer, and daily noise. The pictures of docs/console.md and the tests in a browser
-// show it. It prints its address and ends with standard input.
+// Command scene serves the console with an invented hour of requests: a token that may be stolen, an
+// authorization server that does not answer, and some ordinary refusals. The pictures of docs/console.md
+// and the tests in a browser show it. It prints its address, and ends when its standard input is closed.
 package main
 
 import (
@@ -120,10 +120,10 @@ partners:
 admin: {console: {}}
 `
 
-// night is when the partner phones.
+// night is the time at which the console is shown.
 var night = time.Date(2026, 11, 30, 3, 12, 40, 0, time.UTC)
 
-// A scene is a console with an hour that has a theft, an authorization server that fails, and daily noise.
+// A scene is the state and the history of the gate that the console shows.
 type scene struct {
 	history *history.History
 	state   console.State
@@ -223,7 +223,8 @@ func (s *scene) refusals() {
 
 func title(name string) string { return strings.ToUpper(name[:1]) + name[1:] }
 
-// anchor returns what the console shows of an anchor. It has no key and no signature.
+// anchor returns a certificate with the fields that the console shows of an anchor. The certificate has no key
+// and no signature.
 func anchor(name string, ends time.Time) *x509.Certificate {
 	raw, err := asn1.Marshal(pkix.Name{CommonName: name}.ToRDNSequence())
 	if err != nil {

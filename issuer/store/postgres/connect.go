@@ -64,8 +64,8 @@ func poolConfig(d *config.Database) (*pgxpool.Config, error) {
 	return settings, nil
 }
 
-// setTrust makes the anchors in files, or without files the anchors of the system, the trusted ones of
-// every host.
+// setTrust sets the trusted anchors for every host: the anchors in files, or without files the
+// anchors of the system.
 func setTrust(c *pgconn.Config, files []config.Path) error {
 	var roots *x509.CertPool // nil: the anchors of the system
 	if len(files) > 0 {

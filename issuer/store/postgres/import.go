@@ -20,9 +20,9 @@ var errOtherKeys = errors.New("the database has other signing keys: an issuer wa
 const importers = 64
 
 // Import copies the state in from, and then checks that every record of from is in the database. It can
-// be repeated, after an interruption too: what is already stored stays. Revocations come first and
-// signing keys last, so that an issuer that is started in between knows no signing key whose revoked
-// tokens it does not know. from is not changed.
+// be repeated, after an interruption too: records that are already stored stay. Revocations come first
+// and signing keys last, so that an issuer that is started in between knows no signing key whose
+// revoked tokens it does not know. from is not changed.
 func (s *Store) Import(from *store.File) (n Imported, err error) {
 	keys, err := from.Keys()
 	if err != nil {
@@ -109,8 +109,8 @@ func (s *Store) verifyImport(from *store.File, keys []store.Key) error {
 	return errors.Join(err, s.checkImport(keys))
 }
 
-// inParallel calls do with every value of each, many at the same time, and returns the number of values
-// and the first error.
+// inParallel iterates with each, and calls do with every value, in several goroutines. It returns the
+// number of values and the first error.
 func inParallel[T any](each func(func(T) error) error, do func(T) error) (n int, err error) {
 	values := make(chan T)
 	failed := make(chan error, importers)

@@ -121,8 +121,8 @@ func writeKeys(ctx context.Context, tx pgx.Tx, keys []store.Key, sealed [][]byte
 	return tx.SendBatch(ctx, writes).Close()
 }
 
-// sealAgain encrypts with the first encryption key the signing keys that were encrypted with another
-// one, so that the other encryption key can be removed.
+// sealAgain encrypts signing keys again that were encrypted with another encryption key than the
+// first. The operator can then remove the other encryption key.
 func (s *Store) sealAgain(ctx context.Context) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := lockKeys(ctx, tx); err != nil {

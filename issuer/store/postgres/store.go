@@ -145,9 +145,9 @@ func (s *Store) call(do func(context.Context) error) error {
 	return translate(err)
 }
 
-// translate returns err as an error of package store: a fault of the data as it is, and every other
-// error, such as a lost connection, a server that shuts down and a full disk, as
-// [store.ErrUnavailable].
+// translate returns the error for the caller of a Store. An error that is caused by the data stays
+// as it is. Every other error, such as a lost connection, a server that shuts down or a full disk,
+// becomes [store.ErrUnavailable].
 func translate(err error) error {
 	var fault *pgconn.PgError
 	switch {
