@@ -128,14 +128,18 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 
 // Open opens and locks the state and loads the signing keys. On the first start it creates both. The
 // issuer must not serve requests before Open returns nil.
-func (i *Issuer) Open() error { return i.openState(false) }
+func (i *Issuer) Open() error { return i.openState(false, false) }
+
+// Attach is Open for a command of the operator. It creates and migrates no tables in a database, which
+// issuers of another release may use.
+func (i *Issuer) Attach() error { return i.openState(true, false) }
 
 // Inspect opens and locks the state for an issuer on which only [Issuer.Resolve] and [Issuer.Revoked]
 // are called. It changes nothing in the state.
-func (i *Issuer) Inspect() error { return i.openState(true) }
+func (i *Issuer) Inspect() error { return i.openState(true, true) }
 
-func (i *Issuer) openState(inspect bool) error {
-	state, err := openStore(i.settings, inspect, i.log)
+func (i *Issuer) openState(attach, inspect bool) error {
+	state, err := openStore(i.settings, attach, i.log)
 	if err != nil {
 		return fmt.Errorf("opening the issuer's state: %w", err)
 	}

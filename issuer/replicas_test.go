@@ -58,8 +58,8 @@ func replicas(t *testing.T, server *testpostgres.Server, edits ...func(*config.C
 func within(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	began := time.Now()
-	if !gatetest.Within(10*time.Second, holds) {
-		t.Errorf("%s: not after 10 s", what)
+	if !gatetest.Within(20*time.Second, holds) {
+		t.Errorf("%s: not after 20 s", what)
 	}
 	t.Logf("%s after %s", what, time.Since(began).Round(time.Millisecond))
 }

@@ -31,12 +31,12 @@ type state interface {
 	Close() error
 }
 
-// openStore opens the state that settings names.
-func openStore(settings *config.Issuer, inspect bool, log *slog.Logger) (state, error) {
+// openStore opens the state that settings names. With attach it changes no tables of a database.
+func openStore(settings *config.Issuer, attach bool, log *slog.Logger) (state, error) {
 	if settings.Database == nil {
 		return store.Open(string(settings.State))
 	}
-	return postgres.Open(context.Background(), postgres.Options{Database: *settings.Database, Inspect: inspect, Log: log})
+	return postgres.Open(context.Background(), postgres.Options{Database: *settings.Database, Attach: attach, Log: log})
 }
 
 // CheckDatabase returns nil if the issuer has no database, or if Open would succeed with its database.

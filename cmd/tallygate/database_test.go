@@ -119,6 +119,9 @@ func TestDatabase(t *testing.T) {
 	if out, err := a.tallygate("", "check", "--config", "database.yaml", "--online"); err != nil {
 		t.Errorf("check --online: %v %s", err, out)
 	}
+	if out, err := a.tallygate("", "revoke", "--config", "database.yaml", "--partner", "northwind"); err == nil || !strings.Contains(out, "it has version 0") {
+		t.Errorf("revoke in an empty database: %v %s, want a refusal", err, out)
+	}
 	for range 2 {
 		if out, err := a.tallygate("", "issuer", "migrate", "--from", "state", "--config", "database.yaml"); err != nil || !strings.Contains(out, "copied 2 signing keys, 2 tokens and 1 revocations into postgres://") {
 			t.Fatalf("migrate: %v %s, want the numbers", err, out)

@@ -124,7 +124,7 @@ func executeOffline[Response any](cfg *config.Config, stderr io.Writer, o operat
 		return response, withCode(exitConfiguration, err)
 	}
 	defer s.Close()
-	if err := s.Issuer.Open(); err != nil {
+	if err := s.Issuer.Attach(); err != nil {
 		return response, err
 	}
 	response, err = o.offline(s.Issuer)

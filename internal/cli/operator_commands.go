@@ -31,6 +31,9 @@ writes to the issuer's state. The revocation is durable when the command prints 
 Tokens issued later are valid. A revoked certificate is refused for ever. To keep a
 partner out, also set "disabled" in the configuration.
 
+With issuer.database the command writes to the database, and every issuer that runs
+takes the revocation over within a second.
+
 While the configuration has a fault, name the folder of the running issuer's state with
 --state.`,
 		Example: "  tallygate revoke --application northwind-ledger\n  tallygate revoke --token < token.jwt",

@@ -66,11 +66,11 @@ func (s *Store) migrate(ctx context.Context) error {
 	}
 	conn := pooled.Hijack() // because the connection gets a setting and a lock of the session
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	return translate(migrate(ctx, conn, all, s.options.Inspect))
+	return translate(migrate(ctx, conn, all, s.options.Attach))
 }
 
-func migrate(ctx context.Context, conn *pgx.Conn, all []migration, inspect bool) error {
-	if inspect {
+func migrate(ctx context.Context, conn *pgx.Conn, all []migration, attach bool) error {
+	if attach {
 		return checkVersion(ctx, conn, len(all))
 	}
 	// The lock is released when the connection is closed.

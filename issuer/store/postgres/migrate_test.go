@@ -36,7 +36,7 @@ func TestMigrationsAtOnce(t *testing.T) {
 	}
 }
 
-// A schema of a later release is refused and not changed, and Inspect migrates nothing.
+// A schema of a later release is refused and not changed, and Attach migrates nothing.
 func TestOtherSchema(t *testing.T) {
 	server := testpostgres.Shared(t)
 	url := server.Database()
@@ -51,16 +51,16 @@ func TestOtherSchema(t *testing.T) {
 			t.Errorf("Open returned %v, want a lasting error with %q", err, part)
 		}
 	}
-	o.Inspect = true
+	o.Attach = true
 	refused("it has version 0, and this program needs 1")
 	if got := server.Value(url.Database, "SELECT count(*) FROM pg_namespace WHERE nspname = 'tallygate'"); got != "0" {
-		t.Error("Open with Inspect has created a schema")
+		t.Error("Open with Attach has created a schema")
 	}
-	o.Inspect = false
+	o.Attach = false
 	open(t, o)
 	server.Exec(url.Database, "INSERT INTO tallygate.schema_versions (version) VALUES (99)")
 	refused("it has version 99, and this program knows versions up to 1")
-	o.Inspect = true
+	o.Attach = true
 	refused("it has version 99")
 }
 

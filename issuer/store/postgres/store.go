@@ -35,11 +35,10 @@ const (
 // Options configures a [Store].
 type Options struct {
 	Database config.Database
-	// Inspect says that the store is only read: a schema of another version is an error, and is not
-	// migrated.
-	Inspect bool
-	Log     *slog.Logger
-	Now     func() time.Time // the clock of the machine; nil means time.Now
+	// Attach says that a schema of another version is an error, and is not created or migrated.
+	Attach bool
+	Log    *slog.Logger
+	Now    func() time.Time // the clock of the machine; nil means time.Now
 }
 
 // A Store has the issuer's state in a PostgreSQL database. It is safe for concurrent use. When a method
@@ -105,7 +104,7 @@ func (s *Store) prepare(ctx context.Context) error {
 		return err
 	}
 	return s.call(func(ctx context.Context) error {
-		if err := s.compareClocks(ctx, s.pool); err != nil || s.options.Inspect {
+		if err := s.compareClocks(ctx, s.pool); err != nil || s.options.Attach {
 			return err
 		}
 		return s.sealAgain(ctx)
