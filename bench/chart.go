@@ -16,7 +16,7 @@ const (
 	barStart   = 190 // right of the names
 	barEnd     = 650 // left of the last value
 	barHeight  = 22
-	noteHeight = 16 // of a line below a bar
+	noteHeight = 16 // the height of a line below a bar
 	gap        = 10 // between rows
 )
 

@@ -39,7 +39,7 @@ type environment struct {
 	partners []partner
 	own      []partner                  // the same partners with certificates of their own authorities
 	stranger *testpki.Pair              // issued by an authority that no peer trusts
-	signers  map[string]*testpki.Signer // of tokens, by algorithm
+	signers  map[string]*testpki.Signer // the signers of tokens, by algorithm
 
 	mutex  sync.Mutex
 	opaque map[string]testpki.M // answers of introspection, by token

@@ -41,7 +41,7 @@ type generator struct {
 	process *exec.Cmd
 	orders  io.WriteCloser
 	answers *bufio.Reader
-	output  *strings.Builder // of standard error
+	output  *strings.Builder // the text on standard error
 }
 
 // startGenerator starts the job in a file against the server at address, and returns when the connections

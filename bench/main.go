@@ -76,12 +76,12 @@ func run(ctx context.Context, args []string, in io.Reader, out, progress io.Writ
 type settings struct {
 	scenarios, peers []string
 	rounds           int
-	duration         time.Duration // of one measurement
+	duration         time.Duration // the duration of a measurement
 	figures          bool          // only what the main figures need
 	quick            bool
 	install          bool
 	report           string          // a file of results
-	binary           string          // of tallygate; "" means that [build] makes it
+	binary           string          // the binary of tallygate; "" means that [build] makes it
 	idle             int             // connections in the scenario of this name
 	settle           time.Duration   // from the start of a server to its memory at rest
 	ages             []time.Duration // ages of idle connections at which memory is measured

@@ -97,7 +97,7 @@ type bench struct {
 type participant struct {
 	subject subject
 	server  *server
-	file    string // of the job
+	file    string // the file of the job
 	rate    float64
 	out     bool // it has failed and is not measured again
 }

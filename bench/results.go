@@ -42,11 +42,11 @@ type measurement struct {
 	Round       int           `json:"round"`
 	Ready       time.Duration `json:"ready_ns"`                // from the start of the server until it accepted connections
 	Rate        float64       `json:"rate,omitempty"`          // planned requests per second, in open loops
-	CPU         time.Duration `json:"cpu_ns"`                  // of the server's process tree
+	CPU         time.Duration `json:"cpu_ns"`                  // the CPU time of the server's process tree
 	AtRest      int64         `json:"at_rest_bytes,omitempty"` // before the first connection, where connections are idle
 	Idle        []idleMemory  `json:"idle,omitempty"`
 	Memory      int64         `json:"memory_bytes"` // at the end, with the connections
-	load.Result               // of the load generator
+	load.Result               // the result of the load generator
 }
 
 // An idleMemory is the memory of a server at a time after the last request.

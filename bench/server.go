@@ -20,9 +20,9 @@ import (
 
 // A variant is the setup of a peer for a scenario.
 type variant struct {
-	algorithm    string // of the tokens, ES256 or RS256
+	algorithm    string // the algorithm of the tokens, ES256 or RS256
 	opaque       bool   // tokens are opaque, not JWTs
-	applications int    // of all partners together; 0 means one for each partner
+	applications int    // the number of applications of all partners together; 0 means one for each partner
 	cores        int    // processors that the peer may use; 0 means all
 }
 

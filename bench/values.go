@@ -6,10 +6,10 @@ import "net"
 type values struct {
 	Environment *environment
 	Dir         string // the peer's folder
-	Address     string // of its listener, host:port
-	Port        string // of its listener
+	Address     string // the address of its listener, host:port
+	Port        string // the port of its listener
 	Processors  int
-	Algorithm   string // of the tokens
+	Algorithm   string // the algorithm of the tokens
 	Opaque      bool   // tokens are opaque
 	Issuer      string
 	Audience    string

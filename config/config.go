@@ -74,7 +74,7 @@ type Drain struct {
 // Log configures the log, which is JSON on standard error.
 type Log struct {
 	Level   LogLevel   `yaml:"level"`   // debug, info, warn or error
-	Granted LogGranted `yaml:"granted"` // which granted requests are logged, at level info
+	Granted LogGranted `yaml:"granted"` // the granted requests that are logged, at level info
 	Paths   LogPaths   `yaml:"paths"`   // for which requests the path is logged
 }
 

@@ -150,7 +150,7 @@ const (
 // TrustedProxies names the senders whose headers are trusted: by address, by client certificate, or
 // by both. With both, a sender must match both. At least one of the settings is required.
 type TrustedProxies struct {
-	Addresses    []Network          `yaml:"addresses"` // of the TCP peer; an address in a header or in the PROXY protocol is not used
+	Addresses    []Network          `yaml:"addresses"` // addresses of TCP peers; an address in a header or in the PROXY protocol is not used
 	Certificates *ProxyCertificates `yaml:"certificates"`
 }
 

@@ -207,7 +207,7 @@ type limits struct {
 	required   bool // without it, the configuration is refused
 	length     int  // the least number of characters
 	items      int  // the least number of elements
-	itemLength int  // of each element
+	itemLength int  // the least number of characters of each element
 	minimum    *int
 }
 

@@ -49,7 +49,7 @@ var (
 // An openKey is a key of the example whose value is being read.
 type openKey struct {
 	column int
-	of     reflect.Type // of the values inside its value
+	of     reflect.Type // the type of the values inside its value
 	path   string
 }
 

@@ -23,7 +23,7 @@ type RevocationRequest struct {
 
 // RevocationResponse is the answer to POST /revocations.
 type RevocationResponse struct {
-	Done string `json:"done"` // which token, application, partner or certificate was revoked, in words
+	Done string `json:"done"` // the token, application, partner or certificate that was revoked, in words
 }
 
 // TokenRequest is the body of POST /introspect.

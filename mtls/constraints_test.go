@@ -122,7 +122,7 @@ func TestNameConstraints(t *testing.T) {
 	latin := attribute{oidO, asn1.T61String, "Caf\xe9"}
 	for _, tt := range []struct {
 		name      string
-		tail      []byte // of each constraint
+		tail      []byte // the part of the DER after each constraint
 		permitted [][]byte
 		excluded  [][]byte
 		leaf      []testpki.Option
@@ -250,7 +250,7 @@ func TestNameConstraintsOfSeveral(t *testing.T) {
 	} {
 		leaf := tt.issuer.Leaf("app", subject(tt.leaf...))
 		expectNamed(t, tt.what, root, leaf, false, tt.want)
-		if tt.issuer != renewed { // which openssl takes for self-signed
+		if tt.issuer != renewed { // openssl takes the renewed certificate for self-signed
 			expectOpenSSL(t, tt.what, root, leaf, false, tt.want)
 		}
 	}

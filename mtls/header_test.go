@@ -228,7 +228,7 @@ func TestClientFromHeader(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			trust := loadFronted(t, fronting(config.FormatRFC9440, config.FormatXFCC, config.FormatPEM), northwind)
-			for _, own := range [][]*x509.Certificate{nil, chain(front), chain(q)} { // which never counts
+			for _, own := range [][]*x509.Certificate{nil, chain(front), chain(q)} { // the certificate of the connection is never used
 				r := sent("127.0.0.1", own, tt.lines...)
 				for range 2 { // the second time from memory
 					got, err := trust.Client(r)

@@ -107,7 +107,7 @@ func TestTrustedProxies(t *testing.T) {
 	if _, err := loadFronted(t, settings, northwind).Client(r.WithContext(context.Background())); reason(err) != access.NoCertificate {
 		t.Errorf("judged %v", err)
 	}
-	settings.TrustedProxies = proxies([]string{"0.0.0.0/0", "::/0"}, "") // which a configuration cannot say
+	settings.TrustedProxies = proxies([]string{"0.0.0.0/0", "::/0"}, "") // validation refuses this in a configuration
 	if _, err := loadFronted(t, settings, northwind).Client(r.WithContext(ConnContext(context.Background(), &addressed{remote: &net.UnixAddr{}}))); reason(err) != access.NoCertificate {
 		t.Errorf("from no TCP connection: judged %v", err)
 	}

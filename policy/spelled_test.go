@@ -71,7 +71,7 @@ func TestDecideSpelled(t *testing.T) {
 		"GET /files/a/b;c/d%2Fe":           "things /files/**",
 		"GET /things/x%2Fsecrets":          "", // another route to an upstream that splits at %2F
 		"GET /things/x%2F%2Fsecrets":       "",
-		"GET /things/x%2Fbills":            "", // of an API that has another grant
+		"GET /things/x%2Fbills":            "", // the API has another grant
 		"GET /things/%6De":                 "", // /things/me
 		"GET /things/me;a=b":               "",
 		"GET /things/me%20":                "",
@@ -92,7 +92,7 @@ func TestDecideSpelled(t *testing.T) {
 		"GET /t%68ings/1":                  "", // never a literal
 		"GET /things%2F1":                  "",
 		"GET /things;a/1":                  "",
-		"GET /plain/a%2Fb":                 "", // of an API that allows no spelling
+		"GET /plain/a%2Fb":                 "", // the API allows no spelling
 		"GET /plain/a;b":                   "",
 		"GET /%61dmin":                     "",
 		"GET /things/..%2Fadmin":           "400",
@@ -351,7 +351,7 @@ func TestOverlooked(t *testing.T) {
 		"PUT /LISTS/a":                   "accounts /LISTS/**",
 		"GET /accounts/ADMIN":            "",
 		"GET /accounts/aDmIn":            "",
-		"GET /accounts/Bills":            "", // of another API
+		"GET /accounts/Bills":            "", // the route belongs to another API
 		"GET /accounts/KELVIN/7":         "",
 		"GET /accounts/%E2%84%AAelvin/7": "", // U+212A, the sign for Kelvin
 		"GET /accounts/STRA%E1%BA%9EE/7": "", // U+1E9E, the capital of U+00DF

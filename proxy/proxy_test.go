@@ -61,9 +61,9 @@ type harness struct {
 	dir      string
 	cfg      *config.Config
 	proxy    *Proxy
-	current  atomic.Pointer[Proxy] // which decides about streams
+	current  atomic.Pointer[Proxy] // the Proxy that decides about open streams
 	pool     reuse.Pool
-	lease    *reuse.Lease // of the current Proxy
+	lease    *reuse.Lease // the lease of the current Proxy
 	revoked  atomic.Bool  // every token is
 	ahead    atomic.Int64 // how far the clock of the checks is ahead, a time.Duration
 	streams  *Streams

@@ -227,7 +227,7 @@ func TestBodyTooLargeAtOnce(t *testing.T) {
 	for _, protocol := range []string{"http/1.1", "h2"} {
 		transport := &http.Transport{TLSClientConfig: s.clientConfig(protocol), ForceAttemptHTTP2: protocol == "h2"}
 		defer transport.CloseIdleConnections()
-		body := struct{ io.Reader }{strings.NewReader(strings.Repeat("x", 3000))} // of unknown length
+		body := struct{ io.Reader }{strings.NewReader(strings.Repeat("x", 3000))} // a body of unknown length
 		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+address+"/accounts/7", body)
 		r.Host = "api.example.test"
 		r.Header.Set("Authorization", "Bearer "+s.token)

@@ -41,14 +41,14 @@ const patience = 20 * time.Second
 // A Job describes a load.
 type Job struct {
 	Kind        Kind
-	Address     string `json:"-"` // of the server, host:port
-	Name        string // of the server, for SNI, its certificate and Host
+	Address     string `json:"-"` // the server's address, host:port
+	Name        string // the server's name, for SNI, its certificate and Host
 	Roots       []byte // PEM anchors of its certificate
 	Clients     []Client
 	Connections int           // assigned to the clients in turn; for Full and Resumed, handshakes at a time
 	Streams     int           // for Streams, requests at a time on each connection
 	WarmUp      time.Duration // the least time of the warm-up, which also uses each token once unless Once is set
-	Duration    time.Duration // of the measurement; ignored with Once
+	Duration    time.Duration // the duration of the measurement; ignored with Once
 	Once        bool          // measure until each token has been used once; a connection's first token is for the warm-up
 	Rate        float64       // for Open, requests per second on all connections together
 	Method      string

@@ -23,7 +23,7 @@ import (
 const (
 	forgetful = "forgetful" // the name of a server that issues no tickets
 	body      = "hello"
-	stall     = 400 * time.Millisecond // of requests with the token "slow"
+	stall     = 400 * time.Millisecond // the pause in requests with the token "slow"
 )
 
 // An api is a server with mutual TLS that counts its requests.

@@ -22,7 +22,7 @@ var zeros = make([]byte, 64<<10)
 type connection struct {
 	conn       net.Conn
 	answers    *bufio.Reader
-	head, tail []byte // of the request, before and after the token
+	head, tail []byte // the bytes of the request before and after the token
 	body       int    // bytes to write after tail
 	buffer     []byte
 	answer     int

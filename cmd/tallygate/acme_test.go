@@ -29,7 +29,7 @@ import (
 type certified struct {
 	*reloading
 	authority *testacme.Server
-	address   string // of the partners' listener
+	address   string // the address of the partners' listener
 	more      string // settings of ACME
 }
 
@@ -227,7 +227,7 @@ func TestChallengeOpensNothing(t *testing.T) {
 	t.Parallel()
 	for _, onFailure := range []string{"respond", "handshake"} {
 		t.Run(onFailure, func(t *testing.T) {
-			// Of 40 minutes the last 50 are those in which it is renewed without delay.
+			// A certificate is renewed without delay in its last 50 minutes, and this certificate lasts 40.
 			c := newCertified(t, testacme.Options{Lifetime: 40 * time.Minute, Sleep: 4})
 			c.authority.Start()
 			c.certify("api.example.test", "on_failure: respond", "on_failure: "+onFailure)

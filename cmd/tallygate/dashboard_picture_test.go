@@ -18,7 +18,7 @@ import (
 
 // The picture draws the panels of the dashboard at their places, from the same queries, without Grafana.
 const (
-	columnWidth = 50 // of 24 columns
+	columnWidth = 50 // the width of each of 24 columns
 	rowHeight   = 30
 	gap         = 4
 )

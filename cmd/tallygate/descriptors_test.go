@@ -38,7 +38,7 @@ func TestRequestsThatTakeDescriptors(t *testing.T) {
 		}
 	}
 	r.upstream.behave("hang")
-	const each = 100 // of 128 streams
+	const each = 100 // 100 of the 128 streams of a connection
 	statuses := make(chan int, len(transports)*each)
 	for i := range cap(statuses) {
 		go func() { statuses <- send(i / each) }()

@@ -19,7 +19,7 @@ type drillAPI struct {
 	listener net.Listener
 	workers  chan struct{}
 	smuggled atomic.Int64
-	example  atomic.Value // of a smuggled request, a string
+	example  atomic.Value // an example of a smuggled request, a string
 }
 
 // canary is in the path of a request that must reach no upstream.

@@ -27,7 +27,7 @@ func TestForeignServerFailures(t *testing.T) {
 	if status, text, err := f.admin("/readyz"); err != nil || status != 503 || !strings.Contains(string(text), "foreign") {
 		t.Errorf("with the server stopped: %d %s, %v", status, text, err)
 	}
-	for range 6 { // which would be enough to suspend asking, if the server had been asked
+	for range 6 { // six failed requests would suspend introspection, if the gate sent them
 		f.unavailable("known")
 	}
 	f.unavailable("jwt")

@@ -88,7 +88,7 @@ func newForeign(t *testing.T) *foreign {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = orders.Close() // which ends it
+		_ = orders.Close() // the server ends when its standard input is closed
 		_ = server.Wait()
 		if t.Failed() {
 			t.Logf("the server says:\n%s", complaints.Bytes())

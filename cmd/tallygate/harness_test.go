@@ -44,11 +44,11 @@ type testGate struct {
 	process  *exec.Cmd
 	// environment is what the process finds beside this one's.
 	environment []string
-	arguments   []string            // of serve, behind --config
+	arguments   []string            // arguments of serve, behind --config
 	collector   *testotlp.Collector // nil unless the script starts one
 	exited      chan error
 	log         *gatetest.Log
-	addresses   map[string]string // of the gate's listeners, by name
+	addresses   map[string]string // the addresses of the gate's listeners, by name
 	answer      *http.Response    // to the last call
 	body        []byte
 	open        bool // raw requests do not ask for their connections to be closed
@@ -275,7 +275,7 @@ func (w *testGate) call(args []string) error {
 		r.Header[name] = append(r.Header[name], strings.TrimSpace(value)) // as spelled
 	}
 	settings := w.client(*cert)
-	if *sni != settings.ServerName { // which the gate's certificate need not be for
+	if *sni != settings.ServerName { // the gate's certificate may be for other names
 		settings.ServerName, settings.InsecureSkipVerify = *sni, true
 	}
 	transport := &http.Transport{TLSClientConfig: settings, DisableCompression: true, ForceAttemptHTTP2: *h2}
@@ -377,7 +377,7 @@ func (w *testGate) dump() []byte {
 	var b bytes.Buffer
 	if !w.verbatim {
 		fmt.Fprintf(&b, "%s %s\n", w.answer.Proto, w.answer.Status)
-		if w.answer.Close { // which net/http takes out of the header
+		if w.answer.Close { // net/http removes Connection from the header
 			b.WriteString("Connection: close\n")
 		}
 		_ = w.answer.Header.Write(&b)
@@ -445,7 +445,7 @@ var errOtherReason = errors.New("the answer gives another, or lacks a member")
 
 // explains checks the JSON of a refusal.
 func explains(text []byte, reason, code, id string) error {
-	if i := bytes.LastIndex(text, []byte("\n{")); i >= 0 { // of a raw answer
+	if i := bytes.LastIndex(text, []byte("\n{")); i >= 0 { // the body of a raw answer
 		text = text[i:]
 	}
 	var body struct {

@@ -89,7 +89,7 @@ func TestHTTP2LongField(t *testing.T) {
 	for name, a := range r.attackers() {
 		t.Run(name, func(t *testing.T) {
 			c := r.rawClientTo(t, a.listener, a.certificate)
-			want := "401" // of a short header
+			want := "401" // the status of a request with a short header
 			switch {
 			case a.listener == gate.PartnersListener && a.certificate != "":
 				want = "200"

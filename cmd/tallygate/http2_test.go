@@ -22,7 +22,7 @@ type rawClient struct {
 	frames *http2.Framer
 	block  bytes.Buffer
 	fields *hpack.Encoder
-	offers []http2.Setting // of the gate
+	offers []http2.Setting // the settings of the gate
 }
 
 func (r *reloading) rawClient(t *testing.T) *rawClient {

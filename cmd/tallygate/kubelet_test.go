@@ -185,7 +185,7 @@ func (c *cluster) read(rendered []byte) {
 		var object struct {
 			Kind     string
 			Metadata struct{ Name string }
-			Data     map[string]string // of a Secret in base64
+			Data     map[string]string // base64 in a Secret, text in a ConfigMap
 			Spec     struct{ Template struct{ Spec yaml.Node } }
 		}
 		err := decoder.Decode(&object)

@@ -17,7 +17,7 @@ import (
 type lateBody struct {
 	name   string
 	method string
-	suffix string // of the target
+	suffix string // the end of the target
 	fields string // without the framing
 	status int
 }
@@ -28,7 +28,7 @@ func TestLateBodies(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)
 	var mu sync.Mutex
-	var targets []string // of the upstream's requests
+	var targets []string // the targets of the requests at the upstream
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		targets = append(targets, r.RequestURI)

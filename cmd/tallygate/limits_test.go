@@ -189,7 +189,7 @@ func TestRequestsThatFillMemory(t *testing.T) {
 		}
 	}
 	r.upstream.behave("hang")
-	const most = 1600 // of 28 KiB for the header alone, which is more than 40 MiB
+	const most = 1600 // 1600 * 28 KiB for the headers are 44 MiB, more than the limit of 40 MiB
 	var shed, served, failed atomic.Int64
 	done := make(chan struct{}, most)
 	for i := range most {

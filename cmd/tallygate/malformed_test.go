@@ -52,7 +52,7 @@ func deliveries(host, fields string, keep func(smuggling.Request) bool, ways fun
 			d.Bytes, d.next = own(request.Bytes), own(smuggling.Next(catalogueTarget, host, fields))
 			d.Messages = slices.Clone(request.Messages)
 			for i, m := range d.Messages {
-				target := strings.TrimPrefix(own(m.Target), "https://"+host) // of absolute-form
+				target := strings.TrimPrefix(own(m.Target), "https://"+host) // a target in absolute-form
 				d.Messages[i] = smuggling.Message{Method: m.Method, Target: target, Body: own(m.Body)}
 			}
 			all = append(all, d)

@@ -68,7 +68,7 @@ func TestPartnerGuide(t *testing.T) {
 			var output []byte
 			for i, args := range commands {
 				command := exec.CommandContext(t.Context(), args[0], args[1:]...)
-				if args[0] != "go" { // which builds in this module
+				if args[0] != "go" { // the go command builds in this module
 					command.Dir = folder
 				}
 				output, err = command.CombinedOutput()

@@ -49,7 +49,7 @@ func shapes() []shape {
 			},
 			others: []M{{"kid": "sealed", "alg": "RSA-OAEP", "use": "enc"}},
 		},
-		{ // of a user
+		{ // a token of a user
 			profile: "keycloak", issuer: "https://login.example.test/realms/staff", audience: ordersAPI, client: "keycloak-portal",
 			header: M{"typ": "JWT"}, subject: "0b9e3f55-1d0c-4d4e-9a53-8a2f2f0f3c7e",
 			claims: M{

@@ -23,7 +23,7 @@ import (
 // A hosted is a gate whose command line is that of a file in deploy, with other paths.
 type hosted struct {
 	t         *testing.T
-	dir       string // of the configuration
+	dir       string // the folder of the configuration
 	process   *exec.Cmd
 	log       gatetest.Log
 	addresses map[string]string

@@ -20,8 +20,8 @@ func TestSlowClients(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name  string
-		limit string // the one that cuts it
-		mode  string // of the upstream
+		limit string // the limit that ends the request
+		mode  string // the behaviour of the upstream
 		h2    bool
 		raw   bool // TCP alone
 		act   func(s *slow)

@@ -89,7 +89,7 @@ type assertion struct {
 // A Subject is the granted request that an assertion describes.
 type Subject struct {
 	Decision   *access.Decision
-	Thumbprint string // of the client certificate
+	Thumbprint string // the thumbprint of the client certificate
 	RequestID  string
 	ID         string // the jti, which is unique (RFC 7519 section 4.1.7)
 }

@@ -249,7 +249,7 @@ func TestNoProxy(t *testing.T) {
 type tunnel struct {
 	*httptest.Server
 	target string
-	hosts  atomic.Pointer[string] // of the last CONNECT
+	hosts  atomic.Pointer[string] // the hosts of the last CONNECT
 }
 
 func newTunnel(t *testing.T, target string) *tunnel {

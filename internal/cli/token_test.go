@@ -40,7 +40,7 @@ type received struct {
 	Form          url.Values
 	ContentType   string
 	Authorization string
-	Thumbprint    string // of the certificate that came with it
+	Thumbprint    string // the thumbprint of the certificate of the request
 }
 
 // A tokenServer is an authorization server on loopback that requests client certificates, and a
@@ -50,7 +50,7 @@ type tokenServer struct {
 	ca     *testpki.Pair
 	client *testpki.Pair
 	dir    string
-	flags  map[string]string // of the command
+	flags  map[string]string // flags of the command
 	over   chan struct{}     // closed when the test ends
 
 	mu       sync.Mutex

@@ -115,7 +115,7 @@ func TestTrustFiles(t *testing.T) {
 		for _, name := range names {
 			for says, fault := range faults {
 				if says == "a private key" && strings.HasSuffix(name, ".certificate") {
-					continue // which may stand beside its certificate
+					continue // a key may be in the file of its certificate
 				}
 				before := "# our partners\n" + string(good(name))
 				store(name+".pem", []byte(before+fault))

@@ -169,7 +169,7 @@ func TestListTimeLimit(t *testing.T) {
 			return 0, ctx.Err()
 		}))
 		defer func(others chan struct{}) { largeList = others }(largeList)
-		largeList = make(chan struct{}, 1) // of this bubble
+		largeList = make(chan struct{}, 1) // a channel of this synctest bubble
 		largeList <- struct{}{}
 		go func() {
 			time.Sleep(time.Hour)

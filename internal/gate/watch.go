@@ -50,7 +50,7 @@ type reloads struct {
 
 // A reloadOutcome is the result of the reloads so far. It never changes.
 type reloadOutcome struct {
-	hash    string // of the configuration file that is in use
+	hash    string // the hash of the configuration file that is in use
 	at      time.Time
 	fault   string // why the last reload failed; "" if it succeeded
 	faultAt time.Time

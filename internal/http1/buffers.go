@@ -17,7 +17,7 @@ const fewFields = 64
 type Buffers struct {
 	In     *bufio.Reader
 	Out    *bufio.Writer
-	Fields []Field // of the last head; valid until the next head or Release
+	Fields []Field // the fields of the last head; valid until the next head or Release
 
 	parser Parser
 	from   io.Reader

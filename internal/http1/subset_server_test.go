@@ -18,7 +18,7 @@ type served struct {
 	mu       sync.Mutex
 	text     *strings.Reader
 	readings []reading
-	err      error // of a body
+	err      error // the error of reading the body
 	close    func()
 }
 

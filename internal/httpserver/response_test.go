@@ -218,7 +218,7 @@ func TestWriteFields(t *testing.T) {
 				c.handler(w.(http1.ResponseWriter))
 			}
 		})
-		got, _, _ := strings.Cut(s.ask(t, c.request+until), "HTTP/1.1 200 OK\r\nDate: ") // of until
+		got, _, _ := strings.Cut(s.ask(t, c.request+until), "HTTP/1.1 200 OK\r\nDate: ") // the last header is that of the response to until
 		if got != c.want {
 			t.Errorf("%s: got\n%q\nwant\n%q", name, got, c.want)
 		}

@@ -192,7 +192,7 @@ func (v *vector) judge(t *testing.T, s *Source, algorithm config.Algorithm) acce
 	t.Helper()
 	raw, signed, other := v.token(t, algorithm)
 	jws, err := Parse(raw)
-	if errors.Is(err, errNoObject) { // of the payload; an error of the header occurs again
+	if errors.Is(err, errNoObject) { // the payload is no JSON object; an error of the header occurs again
 		parts := strings.Split(raw, ".")
 		signed, other = parts[0]+"."+parts[1], true
 		jws, err = Parse(parts[0] + "." + noClaims + "." + parts[2])

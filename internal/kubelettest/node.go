@@ -17,7 +17,7 @@ import (
 // A Node runs pods. Its fields are set before the first pod starts.
 type Node struct {
 	Dir         string              // where the pods have their files
-	Entrypoints map[string][]string // of the images that the containers name
+	Entrypoints map[string][]string // the entry points of images, by the name in a container
 	// Exec returns the command line of a command that runs in the container whose first process is pid.
 	Exec func(argv []string, pid int) []string
 	// Rewrite returns the replacements that put a pod into the folder root and at the address ip: in
@@ -34,7 +34,7 @@ type Node struct {
 
 	mu      sync.Mutex
 	objects map[string]map[string][]byte // by Kind/name
-	pods    map[*Pod]bool                // that have not ended
+	pods    map[*Pod]bool                // the pods that have not ended
 	started int
 }
 

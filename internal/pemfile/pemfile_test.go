@@ -28,7 +28,7 @@ func TestCertificates(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string
 		want       int    // certificates
-		line, says string // of the error
+		line, says string // the line and the text in the error
 	}{
 		{"one", one, 1, "", ""},
 		{"two", one + two, 2, "", ""},

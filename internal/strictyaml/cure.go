@@ -8,8 +8,8 @@ import (
 
 // A cure is the likely remedy for an error of the YAML parser.
 type cure struct {
-	message *regexp.Regexp // of the parser
-	line    *regexp.Regexp // of the file, with the text to quote as its last group; nil: every line
+	message *regexp.Regexp // matches the message of the parser
+	line    *regexp.Regexp // matches the line of the file, with the text to quote as its last group; nil: every line matches
 	lines   int            // how many lines to search, from the line that the parser names on. The parser may name the first line of a mapping instead of the faulty line
 	remedy  string         // %s stands for the text in quotation marks
 }

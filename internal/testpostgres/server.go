@@ -28,7 +28,7 @@ import (
 // and on a Unix socket.
 type Server struct {
 	t       testing.TB
-	folder  string // of the data, the log and the socket
+	folder  string // the folder of the data, the log and the socket
 	port    int
 	command *exec.Cmd
 	account *syscall.Credential // nil: the account of the test

@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 // A server accepts real connections. A connHandler writes its answers, which need not be valid HTTP.
 type server struct {
 	listener    net.Listener
-	connections atomic.Int64 // that were accepted
-	requests    atomic.Int64 // that came whole
+	connections atomic.Int64 // accepted connections
+	requests    atomic.Int64 // requests that arrived whole
 	mu          sync.Mutex
 	open        map[net.Conn]bool
 	wait        sync.WaitGroup

@@ -63,7 +63,7 @@ func (s *server) living() int {
 }
 
 func TestPool(t *testing.T) {
-	const n = 12 // of which 8 may be kept
+	const n = 12 // 8 of these connections may be kept
 	s := listen(t, nil, holding(n))
 	direct := clientOf(t, s, nil, enough)
 	together(t, direct, n)

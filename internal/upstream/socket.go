@@ -31,7 +31,7 @@ type socket struct {
 	by   time.Time       // the deadline after the start of the watch
 	stop func() bool     // stops the watch; nil: no watch runs
 
-	deadline time.Time // of reads and writes
+	deadline time.Time // the deadline of reads and writes
 
 	into []byte // parameter of readNow, whose results are n and err
 	n    int

@@ -273,7 +273,7 @@ func TestHeaderTimeoutIsExact(t *testing.T) {
 // What goes wrong while the body is sent has its own name, too, which net/http would hide.
 func TestHeaderTimeoutInTheBody(t *testing.T) {
 	direct := clientOf(t, listen(t, nil, answering(fine, false)), nil, 2*unwatched)
-	ours, theirs := net.Pipe() // which holds nothing
+	ours, theirs := net.Pipe() // a net.Pipe has no buffer
 	defer func() { _ = theirs.Close() }()
 	direct.Dial = func(context.Context) (net.Conn, error) { return ours, nil }
 	read := make(chan error, 1)

@@ -280,7 +280,7 @@ func TestRotationThatFails(t *testing.T) {
 // A fullDisk is a store that stores no keys while err is set.
 type fullDisk struct {
 	keyring.Store
-	err  error // of each attempt
+	err  error // the error of each attempt
 	left int   // attempts until there is free space
 }
 

@@ -33,7 +33,7 @@ type endpoint struct {
 	handler atomic.Pointer[http.HandlerFunc]
 	calls   atomic.Int64
 	elapsed atomic.Int64 // nanoseconds added to the clock
-	pool    *reuse.Pool  // of the leases of all Sets; nil: they share nothing
+	pool    *reuse.Pool  // the pool of the leases of all Sets; nil: the Sets share nothing
 }
 
 func newEndpoint(t testing.TB, handler http.HandlerFunc, edits ...func(*tls.Config)) *endpoint {

@@ -85,7 +85,7 @@ func TestReplayAfterLongerMaxAge(t *testing.T) {
 	if err != nil || c.Record(p, "northwind", now) != nil {
 		t.Fatalf("the first use: %v, want nil", err)
 	}
-	New(settings(func(s *config.DPoP) { s.MaxAge = time.Second }), c, now) // of a reload that failed
+	New(settings(func(s *config.DPoP) { s.MaxAge = time.Second }), c, now) // a failed reload makes this memory
 	c = New(settings(long), c, now.Add(2*time.Second))
 	for _, later := range []time.Duration{3, 20, 120} {
 		at := now.Add(later * time.Second)

@@ -8,7 +8,7 @@ import (
 // A Response is what an upstream sends on a connection after it has read a request.
 type Response struct {
 	Name   string
-	Method string // of the request
+	Method string // the method of the request
 	Bytes  string
 	// HangUp says that the upstream then ends the connection; otherwise it waits for another request.
 	HangUp bool
@@ -72,7 +72,7 @@ const (
 	chunkedOK  = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 	fineChunk  = "4\r\nfine\r\n"
 	poisonous  = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n" + Poison
-	maxHead    = 64 << 10 // of the head of a response, in bytes
+	maxHead    = 64 << 10 // bytes of the head of a response
 	longString = maxHead + 1000
 )
 

@@ -27,7 +27,7 @@ func TestRequests(t *testing.T) {
 		if r.Name == "a target without a slash" { // net/http refuses it with the request line
 			continue
 		}
-		in := bufio.NewReader(strings.NewReader(strings.TrimPrefix(r.Bytes, "\r\n"))) // which its server skips
+		in := bufio.NewReader(strings.NewReader(strings.TrimPrefix(r.Bytes, "\r\n"))) // servers skip an empty line before a request
 		var got []smuggling.Message
 		for {
 			request, err := http.ReadRequest(in)
