@@ -20,6 +20,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/gatetest"
+	"github.com/tallygate/tallygate/internal/testpostgres"
 	"github.com/tallygate/tallygate/internal/testotlp"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
@@ -35,6 +36,7 @@ func (m leakless) Run() int {
 	code := m.M.Run()
 	plainGate.remove()
 	raceGate.remove()
+	testpostgres.Stop()
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
