@@ -20,9 +20,9 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/gatetest"
-	"github.com/tallygate/tallygate/internal/testpostgres"
 	"github.com/tallygate/tallygate/internal/testotlp"
 	"github.com/tallygate/tallygate/internal/testpki"
+	"github.com/tallygate/tallygate/internal/testpostgres"
 )
 
 func TestMain(m *testing.M) {
