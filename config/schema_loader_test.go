@@ -44,7 +44,8 @@ var mutations = []mutation{
 }
 
 // What the schema refuses, the loader refuses too: no operator has to change a working configuration
-// because of an editor. And what the loader misses in any case, the schema misses too.
+// because of an editor. The schema also demands every key that the loader demands in all
+// configurations.
 //
 // The schema takes no boolean where the loader takes any text: "name: true" is text to the loader, and other
 // readers of YAML disagree about it, so the schema asks for quotation marks.
@@ -86,7 +87,7 @@ func TestSchemaAgainstLoader(t *testing.T) {
 			if schemaErr == nil && !deleted {
 				return
 			}
-			mutated, err := json.Marshal(value) // JSON is YAML, and quicker to write
+			mutated, err := json.Marshal(value) // JSON is YAML, and its encoder is faster
 			if err != nil {
 				t.Fatal(err)
 			}

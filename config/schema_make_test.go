@@ -160,7 +160,7 @@ func withDefaults(t reflect.Type) reflect.Value {
 	v := reflect.New(t)
 	setDefaults(v.Interface())
 	if s, ok := v.Interface().(*AuthorizationServer); ok {
-		// The defaults of these depend on the profile, so no single value is right.
+		// The defaults of these keys depend on the profile, so the schema has none.
 		s.Algorithms, s.Types, s.ClientClaim, s.AudienceClaim = nil, nil, nil, nil
 	}
 	return v.Elem()

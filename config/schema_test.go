@@ -19,8 +19,8 @@ import (
 
 var update = flag.Bool("update", false, "write "+SchemaFile)
 
-// The published schema, and its copy in the schema of the chart's values, are what makeRoot makes of the
-// types and of the example. Run the test with -update after a change of either.
+// The published schema, and its copy in the schema of the chart's values, equal the result of makeRoot
+// for the types and the example. Run the test with -update after a change of either.
 func TestSchemaFile(t *testing.T) {
 	const repair = "differs from the types or from config.example.yaml; run: go test ./config -run TestSchemaFile -update"
 	want := makeSchema(t)
@@ -104,8 +104,8 @@ func parseYAML(t *testing.T, text []byte) *yaml.Node {
 	return &document
 }
 
-// Every valid configuration of the repository is valid by the schema. The configurations of scripts count
-// if they are valid as they stand.
+// Every valid configuration of the repository is valid by the schema. The test reads a configuration in a
+// script if it is valid without replacements.
 func TestSchemaAccepts(t *testing.T) {
 	compiled := compileSchema(t)
 	valid := 0
@@ -145,10 +145,11 @@ func TestSchemaAccepts(t *testing.T) {
 	}
 }
 
-// demoAddress matches what demo and init replace by the address of a listener. The names have different lengths.
+// demoAddress matches the names that demo and init replace by the address of a listener. The names have
+// different lengths.
 var demoAddress = regexp.MustCompile(`\$\{(PARTNERS|ISSUER|ADMIN|API)\}`)
 
-// The schema refuses what it can, at the place of the mistake.
+// The schema refuses mistakes, and its errors name the position of the mistake.
 func TestSchemaRefuses(t *testing.T) {
 	compiled := compileSchema(t)
 	example, err := os.ReadFile(exampleFile)

@@ -46,8 +46,8 @@ func parse(t reflect.Type, text string) error {
 	return nil
 }
 
-// text returns the schema of a type that is read from a text. It asks the type's parser what it takes:
-// which enumeration, whether numbers without quotation marks, and whether empty text.
+// text returns the schema of a type that is read from a text. It tries texts with the type's parser:
+// the values of an enumeration, numbers without quotation marks, and empty text.
 func (m *schemaMaker) text(t reflect.Type, optional bool) schemaNode {
 	node := schemaNode{Type: "string"}
 	if values := enumeration(t); values != nil {

@@ -53,8 +53,8 @@ type openKey struct {
 	path   string
 }
 
-// readExample reads the comments of the example: those above a key, and those behind its value. A key that
-// is itself a comment, because it excludes another key, counts like the others.
+// readExample reads the comments of the example: those above a key, and those behind its value. It also
+// reads keys that are comments because they exclude another key.
 func readExample(t *testing.T) *exampleWords {
 	t.Helper()
 	text, err := os.ReadFile(exampleFile)

@@ -105,8 +105,8 @@ func TestCallersMakeNoSeries(t *testing.T) {
 	}
 }
 
-// T-MET-01: an API that answers with a status which its caller names makes a series for each registered code and one
-// for each class of the others, and none for each number.
+// T-MET-01: an API that answers with a status of the caller's choice makes a series for each registered code, and
+// one series for each class of other codes.
 func TestMirroredStatusesShareSeries(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/accounts/"))

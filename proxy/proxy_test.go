@@ -64,7 +64,7 @@ type harness struct {
 	current  atomic.Pointer[Proxy] // the Proxy that decides about open streams
 	pool     reuse.Pool
 	lease    *reuse.Lease // the lease of the current Proxy
-	revoked  atomic.Bool  // every token is
+	revoked  atomic.Bool  // every token is revoked
 	ahead    atomic.Int64 // how far the clock of the checks is ahead, a time.Duration
 	streams  *Streams
 	metrics  *accesslog.Metrics
@@ -188,7 +188,7 @@ func (s *harness) clientConfig(protocol string) *tls.Config {
 func TestPanicRefuses(t *testing.T) {
 	var log bytes.Buffer
 	s := newHarness(t, "http://127.0.0.1:1", &log)
-	s.proxy.checks.Table = nil // a bug, if ever there was one
+	s.proxy.checks.Table = nil // a nil table makes the handler panic, as a bug would
 	w := httptest.NewRecorder()
 	s.proxy.ServeHTTP(w, s.request())
 	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), `"reason":"undecided"`) {

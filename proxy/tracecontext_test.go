@@ -22,7 +22,7 @@ const (
 	goodBaggage = "order=17;secret,branch=north%20east"
 )
 
-// passed returns the fields that are passed on of a trace context in the given fields.
+// passed returns the fields of the trace context that the gate passes on, for a request with the given fields.
 func passed(fields ...string) []http1.Field {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	for i := 0; i < len(fields); i += 2 {

@@ -89,7 +89,7 @@ func TestNotBefore(t *testing.T) {
 }
 
 // While it is unknown whether a token is revoked, the token is refused as undecided, new or cached. A
-// revocation that is known is still given as the reason.
+// known revocation remains the reason of the refusal.
 func TestRevocationUnknown(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	options := localKeys(key)

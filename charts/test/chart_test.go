@@ -133,7 +133,7 @@ func TestIssuer(t *testing.T) {
 	}
 }
 
-// The suite refused_test.yaml has what else is refused; helm-unittest does not look at kubeVersion.
+// The suite refused_test.yaml has all other refusals; helm-unittest ignores kubeVersion.
 func TestOldKubernetes(t *testing.T) {
 	if _, fault := template(t, chart, "-f", chart+"/ci/gateway-values.yaml", "--kube-version", "1.28.9"); !strings.Contains(fault, "incompatible with Kubernetes") {
 		t.Errorf("on Kubernetes 1.28: %q", fault)

@@ -35,8 +35,8 @@ func TestDashboard(t *testing.T) {
 	}
 }
 
-// Grafana's own types for dashboards, panels and queries know each field, with its type. Grafana fills in what they
-// require and the file leaves out.
+// Grafana's own types for dashboards, panels and queries know each field, with its type. Grafana adds the required
+// fields that the file leaves out.
 func TestDashboardSchema(t *testing.T) {
 	content, err := os.ReadFile(dashboardFile)
 	if err != nil {
@@ -81,7 +81,8 @@ func TestDashboardSchema(t *testing.T) {
 	}
 }
 
-// dashboardFaults returns what Grafana's types say against a dashboard, except about fields that have defaults.
+// dashboardFaults returns the errors that Grafana's types report for a dashboard, without errors about fields
+// that have defaults.
 func dashboardFaults(content []byte) (faults []error) {
 	var read board
 	err := read.UnmarshalJSONStrict(content)

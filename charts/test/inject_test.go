@@ -17,8 +17,8 @@ import (
 
 const goldens = "../../internal/inject/testdata/golden/"
 
-// TestInjectedManifests reads every golden output of inject by the types of the Kubernetes API. A field
-// that is not there, or twice, is an error.
+// TestInjectedManifests reads every golden output of inject by the types of the Kubernetes API. An
+// unknown field or a repeated field is an error.
 func TestInjectedManifests(t *testing.T) {
 	outputs, err := filepath.Glob(goldens + "*/output.yaml")
 	if err != nil || len(outputs) < 30 {
@@ -43,7 +43,7 @@ func TestInjectedManifests(t *testing.T) {
 
 // documents returns the documents of text, and the items of Lists.
 func documents(text []byte) [][]byte {
-	for _, noise := range []string{"\ufeff", "\r", "%YAML 1.1\n"} { // what kubectl skips
+	for _, noise := range []string{"\ufeff", "\r", "%YAML 1.1\n"} { // kubectl skips this text
 		text = bytes.ReplaceAll(text, []byte(noise), nil)
 	}
 	var all [][]byte
@@ -74,7 +74,7 @@ func documents(text []byte) [][]byte {
 // checkInjected decodes document strictly, and returns how many gates it has.
 func checkInjected(t *testing.T, document []byte) int {
 	t.Helper()
-	if bytes.Contains(document, []byte("x-unknown")) { // a case that shows that unknown fields stay
+	if bytes.Contains(document, []byte("x-unknown")) { // this case tests that unknown fields stay
 		document = bytes.ReplaceAll(document, []byte("  x-unknown: {kept: [as, it, is]}\n"), nil)
 	}
 	var about struct{ Kind string }
@@ -145,8 +145,8 @@ func checkGates(t *testing.T, spec *core.PodSpec) (gates int) {
 	return gates
 }
 
-// TestInjectedContainer: inject adds to a pod what the chart's templates render, so that there is one truth about the
-// container, its volumes, both preStop hooks and the grace period.
+// TestInjectedContainer: inject adds to a pod what the chart's templates render, so that both have the same
+// container, volumes, preStop hooks and grace period.
 func TestInjectedContainer(t *testing.T) {
 	accounts := withSidecar(t)
 	for golden, native := range map[string]string{"chart": "true", "chart-classic": "false"} {
@@ -173,7 +173,7 @@ func podSpec(t *testing.T, file string) core.PodSpec {
 	return deployment.Spec.Template.Spec
 }
 
-// A podParts is what a sidecar needs of its pod.
+// podParts are the parts of a pod that a sidecar needs.
 type podParts struct {
 	Gate        core.Container
 	AppHooks    *core.Lifecycle

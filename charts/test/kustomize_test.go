@@ -11,7 +11,7 @@ import (
 )
 
 // TestKustomizeComponent renders a kustomization with the component of deploy/kustomize. Labelled workloads get
-// the gate, and no others.
+// the gate, and other workloads do not.
 func TestKustomizeComponent(t *testing.T) {
 	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), "testdata/kustomize")
 	if err != nil {

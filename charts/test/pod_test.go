@@ -80,8 +80,8 @@ func TestPods(t *testing.T) {
 	}
 }
 
-// checkStop holds the hooks and the grace period to the time that a stop takes. A native sidecar drains in its hook, since
-// its SIGTERM comes when the API has ended; the API goes on until the gate has no clients.
+// checkStop compares the hooks and the grace period with the time that a stop takes. A native sidecar drains in its
+// hook, since its SIGTERM comes when the API has ended; the API goes on until the gate has no clients.
 func checkStop(t *testing.T, all manifests, pod gatePod) {
 	t.Helper()
 	if pod.gate.Lifecycle == nil || pod.gate.Lifecycle.PreStop == nil {

@@ -131,7 +131,7 @@ func TestAlertChanges(t *testing.T) {
 	checkRules(t, want)
 }
 
-// checkRules lets Prometheus' own tool read the rules.
+// checkRules checks the rules with promtool.
 func checkRules(t *testing.T, groups []ruleGroup) {
 	t.Helper()
 	tool, err := exec.LookPath("promtool")
@@ -177,7 +177,7 @@ func TestThresholdNumbers(t *testing.T) {
 	}
 }
 
-// The job of either monitor is one that TallygateDown looks at, whatever the release is called.
+// TallygateDown matches the job of either monitor, for any name of the release.
 func TestJob(t *testing.T) {
 	down := alertsOf(rulesFile(t))[0]
 	m := regexp.MustCompile(`job=~"([^"]+)"`).FindStringSubmatch(down.Expr)

@@ -38,7 +38,7 @@ func TestEveryValueIsTested(t *testing.T) {
 	load(t, chart+"/values.yaml", &defaults)
 	known := map[string]bool{}
 	addPaths("", defaults, known)
-	// TestSidecar sets sidecar. The others are of Kubernetes' making, and are set as a whole.
+	// TestSidecar sets sidecar. The other maps have types of Kubernetes, and are set as a whole.
 	others := regexp.MustCompile(`^sidecar|^(pod|container)SecurityContext\.|^dashboard\.labels\.`)
 	for _, path := range slices.Sorted(maps.Keys(known)) {
 		if !set[path] && !others.MatchString(path) {

@@ -19,7 +19,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// A chartPod is what the kubelet reads of a rendered pod to mount its volumes and start the gate.
+// A chartPod has the fields of a rendered pod that the kubelet needs to mount its volumes and start the gate.
 type chartPod struct {
 	SecurityContext chartUser `yaml:"securityContext"`
 	Containers      []struct {
@@ -47,8 +47,8 @@ type chartSource struct {
 }
 
 // TestChartMounts starts the gate as the user of the chart's pods, in folders with the symlinks, owners and
-// permissions that the kubelet makes. It reads its files and warns of none, twice, because the second start
-// finds the issuer's state of the first.
+// permissions that the kubelet makes. The gate reads its files and warns of no file. The test starts it
+// twice, because the second start finds the issuer's state of the first start.
 func TestChartMounts(t *testing.T) {
 	notShort(t)
 	// The default policy of OpenShift takes the user and fsGroup from the namespace's range; the group is 0.
@@ -58,7 +58,7 @@ func TestChartMounts(t *testing.T) {
 	for _, c := range []struct {
 		name, values string
 		set          []string
-		chosen       chartUser // by the cluster, where the chart leaves it out
+		chosen       chartUser // the user that the cluster chooses if the chart sets none
 		says         *regexp.Regexp
 		ends         bool
 	}{
@@ -92,7 +92,7 @@ func TestChartMounts(t *testing.T) {
 	}
 }
 
-// A mounted is the folder of a pod's volumes and the user of its gate.
+// A mounted gate has the folder of a pod's volumes and the user of the container.
 type mounted struct {
 	root string
 	user syscall.Credential
@@ -108,7 +108,7 @@ func mountedGate(t *testing.T, values string, set []string, chosen chartUser) mo
 	for _, s := range set {
 		args = append(args, "--set-json", s)
 	}
-	if values != "issuer" { // no server outside of this machine is asked for keys
+	if values != "issuer" { // the gate fetches no keys from servers outside of this machine
 		keys := gatetest.JSON(string(testpki.KeySet(testpki.NewSigner("ES256", "k1"))))
 		args = append(args, "--set-json", "config.authorization_servers[0].key_set.jwks="+string(keys))
 	}
@@ -154,7 +154,7 @@ func mountedGate(t *testing.T, values string, set []string, chosen chartUser) mo
 	return m
 }
 
-// merged returns the first value that is set of each.
+// merged returns the merged user: each field has the first value that is set.
 func merged(all ...chartUser) (m chartUser) {
 	for _, u := range slices.Backward(all) {
 		for to, from := range map[**uint32]*uint32{&m.User: u.User, &m.Group: u.Group, &m.FSGroup: u.FSGroup} {

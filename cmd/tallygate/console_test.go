@@ -10,8 +10,9 @@ import (
 	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
-// TestConsoleListener fills the connections of the console of a real gate, asks it under a foreign name, and
-// tries to move it by a reload. Partners and probes notice nothing.
+// TestConsoleListener fills the connection limit of a real gate's console, sends a request with a foreign
+// Host, and tries to change the console's address by a reload. Requests of partners and probes succeed
+// meanwhile.
 func TestConsoleListener(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

@@ -14,7 +14,8 @@ import (
 	"github.com/tallygate/tallygate/internal/kubelettest"
 )
 
-// kubectl stands for a cluster: what is created or applied goes to a file, as the real kubectl writes it.
+// kubectl is a script in place of a cluster: it writes created and applied objects to a file, in the form of
+// the real kubectl.
 const kubectl = `
 kubectl() {
   case "$1" in
@@ -26,8 +27,8 @@ kubectl() {
 }
 `
 
-// TestKubernetes runs the commands of docs/kubernetes.md, and then the pod that they leave: the gate and the API as
-// processes, with the probes, volumes and command lines of the manifest.
+// TestKubernetes runs the commands of docs/kubernetes.md, and then runs the pod that the commands define: the gate
+// and the API are processes with the probes, volumes and command lines of the manifest.
 func TestKubernetes(t *testing.T) {
 	t.Parallel()
 	notShort(t)
@@ -81,8 +82,8 @@ func serveTrial(t *testing.T, dir string, block [2]string, address string) {
 	issuer.start(append([]string{binary(t)}, argv[1:]...)...)
 }
 
-// newTrialCluster returns a cluster without objects that has the images of the page. The pod's address takes the
-// place of all addresses and of loopback.
+// newTrialCluster returns a cluster without objects that has the images of the page. The pod's address replaces
+// the wildcard address and loopback.
 func newTrialCluster(t *testing.T) *cluster {
 	t.Helper()
 	gate := binary(t)

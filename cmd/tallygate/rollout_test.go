@@ -17,16 +17,17 @@ import (
 	"github.com/tallygate/tallygate/internal/kubelettest"
 )
 
-// A crew of workers sends requests to the Service of a cluster, each over connections that are kept.
+// A crew is a number of workers. Each worker sends requests to the Service of a cluster over connections that
+// it keeps.
 type crew struct {
 	*cluster
-	credentials atomic.Pointer[credentials] // what the workers are to use
+	credentials atomic.Pointer[credentials] // the credentials for new requests
 	stop        chan struct{}
 	working     sync.WaitGroup
 
 	sent   atomic.Int64
 	mu     sync.Mutex
-	using  []*credentials // by worker
+	using  []*credentials // the credentials of the last request, by worker
 	faults []string
 }
 
@@ -108,15 +109,15 @@ func (w *crew) all(who *credentials) bool {
 	return true
 }
 
-// end stops the workers and returns what failed.
+// end stops the workers and returns the failures.
 func (w *crew) end() []string {
 	close(w.stop)
 	w.working.Wait()
 	return w.faults
 }
 
-// asks sends a request with the credentials to a pod on a new connection. It returns the status and the serial number
-// of the gate's certificate, or 0.
+// asks sends a request to a pod, with the credentials and on a new connection. It returns the status and the serial
+// number of the gate's certificate, or 0.
 func (c *cluster) asks(pod *kubelettest.Pod, who *credentials) (status int, serial string) {
 	transport := c.transport(who, false)
 	transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -136,8 +137,8 @@ func (c *cluster) asks(pod *kubelettest.Pod, who *credentials) (status int, seri
 	return answer.StatusCode, answer.TLS.PeerCertificates[0].SerialNumber.String()
 }
 
-// everywhere waits until every pod that gets new connections answers with the status to the credentials, and has the
-// certificate.
+// everywhere waits until every pod that gets new connections answers a request of the credentials with the status,
+// and has the certificate.
 func (c *cluster) everywhere(who *credentials, status int, serial string) {
 	c.t.Helper()
 	gatetest.EventuallyEqual(c.t, "pods that know of the change", true, func() bool {
@@ -150,10 +151,10 @@ func (c *cluster) everywhere(who *credentials, status int, serial string) {
 	})
 }
 
-// TestRollouts rolls an API with the gate as its native sidecar out 20 times under load, with the probes, hooks and
-// times of the chart's example, and then of what inject makes: a pod that is deleted gets new connections for 2 s
-// more, and its API ends at SIGTERM. Meanwhile the gate's certificate and the partner's anchors are renewed by their Secret
-// and ConfigMap. No request fails, and no container is killed.
+// TestRollouts rolls out an API with the gate as its native sidecar 20 times under load. The probes, hooks and times
+// are those of the chart's example, and then those of the manifest that inject makes: a pod that is deleted gets new
+// connections for 2 s more, and its API ends at SIGTERM. Meanwhile the gate's certificate and the partner's anchors
+// are renewed by their Secret and ConfigMap. No request fails, and no container is killed.
 func TestRollouts(t *testing.T) {
 	t.Parallel()
 	rendered := renderSidecar(t)
@@ -167,8 +168,8 @@ func TestRollouts(t *testing.T) {
 	})
 }
 
-// rollOut replaces the pod so many times while clients send at least so many requests, and renews all certificates
-// meanwhile.
+// rollOut replaces the pod and renews all certificates, while clients send requests. The arguments are the number
+// of rollouts and the least number of requests.
 func (c *cluster) rollOut(rollouts int, requests int64) {
 	t := c.t
 	old := c.run()
@@ -183,13 +184,13 @@ func (c *cluster) rollOut(rollouts int, requests int64) {
 		pods, old = append(pods, gone), next
 		deleting.Go(func() { c.Delete(gone) })
 		switch i {
-		case 2: // both anchors, and a new certificate for the gate
+		case 2: // both anchors are trusted, and the gate has a new certificate
 			c.check(c.Apply("ConfigMap/northwind-ca", map[string][]byte{"ca.crt": append(c.oldCA.CertPEM(), c.newCA.CertPEM()...)}))
 			c.check(c.Apply("Secret/accounts-tls", tlsSecret(c.next)))
 			c.everywhere(c.after, http.StatusOK, c.next.Cert.SerialNumber.String())
 			w.credentials.Store(c.after)
 			gatetest.EventuallyEqual(t, "all workers have the new certificate", true, func() bool { return w.all(c.after) })
-		case 5: // the new anchor alone
+		case 5: // only the new anchor is trusted
 			c.check(c.Apply("ConfigMap/northwind-ca", map[string][]byte{"ca.crt": c.newCA.CertPEM()}))
 			c.everywhere(c.before, http.StatusUnauthorized, c.next.Cert.SerialNumber.String())
 		}
@@ -210,7 +211,7 @@ func (c *cluster) rollOut(rollouts int, requests int64) {
 	}
 }
 
-// The drill finds what it is for: without the API's hook, requests fail.
+// The drill detects a missing hook: without the API's hook, requests fail.
 func TestRolloutWithoutHook(t *testing.T) {
 	t.Parallel()
 	hook, none := []byte("preStop: {sleep: {seconds: 10}}"), []byte("preStop: {sleep: {seconds: 0}}")

@@ -22,7 +22,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// A tracing is a gate that sends spans to a collector, and asks an authorization server about opaque tokens.
+// A tracing gate sends spans to a collector, and introspects opaque tokens at an authorization server.
 type tracing struct {
 	*reloading
 	collector *testotlp.Collector
@@ -52,7 +52,8 @@ func newTracing(t *testing.T, edits ...string) *tracing {
 	return r
 }
 
-// introspect answers that a token is northwind's, and bound to its certificate. It is never part of a trace.
+// introspect answers that a token is active, belongs to northwind and is bound to its certificate. It fails the
+// test if a request has a trace context.
 func (r *tracing) introspect(w http.ResponseWriter, request *http.Request) {
 	for _, name := range []string{"Traceparent", "Tracestate", "Baggage"} {
 		if request.Header[name] != nil {
@@ -95,7 +96,7 @@ func (r *tracing) trace(n int, transport http.RoundTripper, token string, header
 }
 
 // TestTraces follows a granted request, a stolen token and an introspection from the client to the collector. No
-// token, query, cookie or secret is in what the collector gets.
+// token, query, cookie or secret reaches the collector.
 func TestTraces(t *testing.T) {
 	t.Parallel()
 	for protocol, h2 := range map[string]bool{"1.1": false, "2": true} {
@@ -177,8 +178,8 @@ func TestTraces(t *testing.T) {
 	}
 }
 
-// expectExemplars expects exemplars of both histograms, with ids of traces that the collector has, in OpenMetrics
-// and only there.
+// expectExemplars expects exemplars of both histograms in the OpenMetrics format, with ids of traces that the
+// collector has, and no exemplars in the text format.
 func (r *tracing) expectExemplars() {
 	r.t.Helper()
 	request, err := http.NewRequest(http.MethodGet, "http://"+r.addresses["admin"]+"/metrics", nil)

@@ -40,8 +40,8 @@ func stages(t *testing.T) []instructions.Stage {
 	return stages
 }
 
-// TestDockerfile checks that what the image is copied from is there: sources in the repository, and files that
-// commands of an earlier stage write. Variables are arguments of the stage.
+// TestDockerfile checks that the sources of COPY exist: files in the repository, and files that commands of an
+// earlier stage write. Variables are arguments of the stage.
 func TestDockerfile(t *testing.T) {
 	all := stages(t)
 	if len(all) != 2 || all[0].Name != "build" || all[0].Platform != "$BUILDPLATFORM" || all[1].BaseName != "scratch" {
@@ -90,7 +90,7 @@ func checkSources(t *testing.T, c *instructions.CopyCommand, made map[string]str
 	}
 }
 
-// make pin-images writes the digest that the registry tells, and replaces one that is there.
+// make pin-images writes the digest that the registry reports, and replaces an earlier digest.
 func TestPinImages(t *testing.T) {
 	dir, bin := t.TempDir(), t.TempDir()
 	for _, name := range []string{"Dockerfile", "Makefile"} {

@@ -43,7 +43,7 @@ func TestAccepting(t *testing.T) {
 	}
 }
 
-// A proxy of a service mesh accepts every connection and closes what leads nowhere.
+// A proxy of a service mesh accepts every connection, and closes it if no server listens at the port.
 func TestAcceptingAndClosing(t *testing.T) {
 	closing := listen(t, func(net.Conn) {})
 	if accepting(t.Context(), closing, time.Minute) {

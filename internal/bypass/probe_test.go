@@ -74,7 +74,7 @@ func full(t *testing.T) string {
 		t.Fatal(err)
 	}
 	address := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(name.(*syscall.SockaddrInet4).Port)).String()
-	for range 4 { // one connection or two fit, by the kernel
+	for range 4 { // the kernel lets one or two connections into the queue
 		conn, err := net.DialTimeout("tcp", address, 100*time.Millisecond)
 		if err != nil {
 			return address

@@ -121,7 +121,7 @@ func (b *bench) page(path string) string {
 	return w.Body.String()
 }
 
-// refuse remembers refusals of a partner.
+// refuse adds refusals of a partner to the history.
 func (b *bench) refuse(partner, reason string, outcome history.Outcome, times int, more ...string) {
 	fields := []history.Field{
 		{Key: "msg", Value: "request"}, {Key: "partner", Value: partner}, {Key: "reason", Value: reason}, {Key: "api", Value: "accounts"}, {Key: "route", Value: "/accounts/{id}"},
@@ -213,7 +213,7 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// No page has what the policy forbids, or asks another host for anything.
+// No page has content that the policy forbids, or loads content from another host.
 func TestPagesKeepThePolicy(t *testing.T) {
 	b := newBench(t, settings)
 	b.refuse("northwind", "bound_to_other", history.Refused, 2, "token_partner", "borealis")
@@ -472,7 +472,7 @@ func TestPartnerPage(t *testing.T) {
 	}
 }
 
-// With ten thousand partners each page stays small and is made fast enough to look at.
+// With ten thousand partners each page stays small and is rendered in time.
 func TestLargeFleet(t *testing.T) {
 	var text strings.Builder
 	head, _, _ := strings.Cut(settings, "partners:\n  list:\n")

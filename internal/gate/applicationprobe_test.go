@@ -77,7 +77,8 @@ func TestApplicationProbes(t *testing.T) {
 	}
 }
 
-// TestApplicationProbeEndsWithTheCaller: a probe of an application that hangs ends when the kubelet does.
+// TestApplicationProbeEndsWithTheCaller: a probe of an application that hangs ends when the kubelet cancels its
+// request.
 func TestApplicationProbeEndsWithTheCaller(t *testing.T) {
 	accepted := make(chan struct{})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -76,7 +76,7 @@ func TestBypassWarning(t *testing.T) {
 	}
 }
 
-// A port of the gate itself is no way around the gate.
+// The gate does not warn of its own ports.
 func TestBypassOwnListener(t *testing.T) {
 	listeners, addresses := openListeners(t)
 	defer func() { _ = listeners["api"].Close() }()

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// Buffers that are lent to another connection hold nothing that can be read of the last message, also after a long
-// head.
+// Buffers that are lent to another connection expose nothing of the last message, also after a long head.
 func TestReleasedBuffers(t *testing.T) {
 	const canary = "canary"
 	head := "GET /" + canary + " HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat(canary, BufferSize) + "\r\n\r\n"
@@ -32,7 +31,8 @@ func TestReleasedBuffers(t *testing.T) {
 	}
 }
 
-// More gives room for the longest permitted head and one byte more, so that a longer head can be told.
+// More gives room for the longest permitted head and one byte more, so that the parser sees that a head is too
+// long.
 func TestBuffersGrow(t *testing.T) {
 	const limit = 5 * BufferSize
 	b := NewBuffers(strings.NewReader(strings.Repeat("x", 2*limit)), nil)

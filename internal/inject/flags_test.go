@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// TestFlags: a value that cannot be meant is refused by the name of its flag.
+// TestFlags: the error about a value that cannot work names the flag.
 func TestFlags(t *testing.T) {
 	for line, want := range map[string]string{
 		"":                            "--image is required",

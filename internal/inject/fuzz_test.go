@@ -15,8 +15,8 @@ var fuzzFlags = []string{
 	"--loopback-arg --listen=127.0.0.1 --probes forward --network-policy=false",
 }
 
-// FuzzInject: any text is refused, or comes back from inject and uninject as it was, and a second inject
-// changes nothing.
+// FuzzInject: inject refuses a text, or uninject restores it exactly and a second inject changes
+// nothing.
 func FuzzInject(f *testing.F) {
 	inputs, err := filepath.Glob("testdata/golden/*/input.yaml")
 	if err != nil || len(inputs) == 0 {
@@ -67,7 +67,7 @@ func FuzzInject(f *testing.F) {
 	})
 }
 
-// checkFaults: a refusal has a position and words for each fault.
+// checkFaults checks that each fault of a refusal has a position and a message.
 func checkFaults(t *testing.T, err error) {
 	t.Helper()
 	faults := faultsOf(err)

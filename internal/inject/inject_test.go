@@ -48,8 +48,8 @@ func read(t *testing.T, path ...string) string {
 	return string(text)
 }
 
-// TestGolden injects each testdata/golden/NAME/input.yaml with the flags in NAME/flags, and compares what
-// comes out with output.yaml and report. A refused input has no output.yaml, and its faults are the report.
+// TestGolden injects each testdata/golden/NAME/input.yaml with the flags in NAME/flags, and compares the
+// result with output.yaml and report. A refused input has no output.yaml, and its faults are the report.
 func TestGolden(t *testing.T) {
 	folders, err := filepath.Glob("testdata/golden/*")
 	if err != nil || len(folders) < 30 {
@@ -73,7 +73,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// checkReturns: a second inject changes nothing, and uninject gives back what was there before.
+// checkReturns checks that a second inject changes nothing, and that uninject restores the input.
 func checkReturns(t *testing.T, input, injected []File, o *Options) {
 	t.Helper()
 	again, err := Inject(injected, o)
@@ -149,8 +149,8 @@ func TestPositionsOfInjectedFiles(t *testing.T) {
 	}
 }
 
-// TestUninjectAfterAnotherTool: manifests that another tool has written anew after inject, with other order,
-// indentation and style, lose the gate all the same.
+// TestUninjectAfterAnotherTool: uninject removes the gate from manifests that another tool has rewritten
+// after inject, with another order, indentation and style.
 func TestUninjectAfterAnotherTool(t *testing.T) {
 	folders, err := filepath.Glob("testdata/golden/*")
 	if err != nil {
@@ -242,7 +242,7 @@ func rewriteJSON(t *testing.T, text string) string {
 	return b.String()
 }
 
-// TestLargeFiles: a file that is too large, or would be, is a fault and not a long wait.
+// TestLargeFiles: a file that is too large, or would become too large, is a fault, and inject returns soon.
 func TestLargeFiles(t *testing.T) {
 	large := []File{{"large.yaml", make([]byte, MaxBytes+1)}}
 	_, input := Inject(large, options(t, ""))

@@ -16,7 +16,7 @@ import (
 
 // A Node runs pods. Its fields are set before the first pod starts.
 type Node struct {
-	Dir         string              // where the pods have their files
+	Dir         string              // the folder for the files of the pods
 	Entrypoints map[string][]string // the entry points of images, by the name in a container
 	// Exec returns the command line of a command that runs in the container whose first process is pid.
 	Exec func(argv []string, pid int) []string
@@ -26,8 +26,8 @@ type Node struct {
 	Network string // the first three bytes of the pods' addresses, such as 127.1.2
 	// Lag is how long after a change of readiness, or a deletion, the endpoints follow.
 	Lag time.Duration
-	// ProbesPerPeriod hastens probes: a container that starts is probed so many times in the period that
-	// its probe has. Nothing else is hastened.
+	// ProbesPerPeriod is the number of probes of a starting container in one period of its probe. It
+	// shortens the start of a pod; all other times stay.
 	ProbesPerPeriod int
 
 	Endpoints Endpoints
@@ -67,7 +67,7 @@ func (n *Node) Apply(object string, files map[string][]byte) error {
 	return errors.Join(faults...)
 }
 
-// mount publishes an object, or every object if object is "", in the pod's volumes.
+// mount writes an object into the pod's volumes. If object is "", it writes every object.
 func (n *Node) mount(p *Pod, object string) error {
 	for _, v := range p.Spec.Volumes {
 		name := v.object()
@@ -127,7 +127,7 @@ func (n *Node) Run(ctx context.Context, spec *Spec) (*Pod, error) {
 	return p, nil
 }
 
-// start starts a container. A native sidecar holds up what comes after it until its startup probe succeeds.
+// start starts a container. The containers after a native sidecar start when its startup probe has succeeded.
 func (n *Node) start(ctx context.Context, p *Pod, c Container) error {
 	argv := p.rewrite(c.Command)
 	if len(argv) == 0 {
@@ -158,7 +158,7 @@ func (n *Node) start(ctx context.Context, p *Pod, c Container) error {
 	return fmt.Errorf("%s has not started in %d probes\n%s", c.Name, most, p.Log())
 }
 
-// follow keeps the endpoints at the readiness of a pod until the pod is deleted.
+// follow updates the endpoints with the readiness of a pod until the pod is deleted.
 func (n *Node) follow(p *Pod) {
 	for was := true; ; {
 		select {
@@ -173,7 +173,7 @@ func (n *Node) follow(p *Pod) {
 	}
 }
 
-// hastened returns the pause between two probes whose period is d.
+// hastened returns the pause between two probes of a starting container. d is their period.
 func (n *Node) hastened(d time.Duration) time.Duration {
 	return d / time.Duration(max(n.ProbesPerPeriod, 1))
 }
@@ -244,14 +244,14 @@ func (p *Pod) event(format string, args ...any) {
 	p.events = append(p.events, fmt.Sprintf(format, args...))
 }
 
-// Events returns what went wrong while the pod was stopped.
+// Events returns the failures during the stop of the pod.
 func (p *Pod) Events() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]string(nil), p.events...)
 }
 
-// Log returns what the containers have written.
+// Log returns the output of the containers.
 func (p *Pod) Log() string {
 	var b strings.Builder
 	for _, c := range p.all() {

@@ -11,7 +11,7 @@ import (
 	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
-// pod has a native sidecar and an API, which write to the file log what happens to them.
+// pod has a native sidecar and an API, which write their hooks and signals to the file log.
 const pod = `
 terminationGracePeriodSeconds: 3
 initContainers:
@@ -29,7 +29,7 @@ containers:
 volumes: [{name: keys, secret: {secretName: keys}}]
 `
 
-// run starts the pod with what the API does at SIGTERM.
+// run starts the pod. The API runs the given command at SIGTERM.
 func run(t *testing.T, trap string) (*Node, *Pod) {
 	t.Helper()
 	n := &Node{
@@ -93,7 +93,7 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// The files of a Secret change by the link ..data, and the former folder goes away.
+// The files of a Secret change by the link ..data, and the former folder is removed.
 func TestApply(t *testing.T) {
 	n, p := run(t, "exit")
 	if err := n.Apply("Secret/keys", map[string][]byte{"tls.key": []byte("new")}); err != nil {
@@ -111,7 +111,7 @@ func TestApply(t *testing.T) {
 	}
 }
 
-// Specifications with what a Node does not play are refused.
+// ReadSpec refuses probes and hooks that a Node cannot run.
 func TestReadSpec(t *testing.T) {
 	for text, want := range map[string]string{
 		"containers: []": "the pod has no container",

@@ -1,11 +1,11 @@
-// Package kubelettest plays the parts of Kubernetes that start, probe and stop the containers of a pod, with
-// processes on loopback in place of containers, so that a test can run a rendered manifest without a
-// cluster. A Node is the kubelet, kube-proxy and the kubelet's volumes.
+// Package kubelettest starts, probes and stops the containers of a pod as Kubernetes does, with processes on
+// loopback in place of containers, so that a test can run a rendered manifest without a cluster. A Node does
+// the work of the kubelet, its volumes and kube-proxy.
 //
-// What it plays, and from where the order comes: native sidecars start before the containers and stop after
-// them (KEP-753); the preStop hooks of all containers run at once, and their time counts against the pod's
-// grace period, which never leaves a container less than two seconds; a probe that fails takes the pod out of
-// the endpoints, and so does the pod's deletion, both as late as Node.Lag says; Secrets and ConfigMaps are
+// It follows these rules of Kubernetes: native sidecars start before the containers and stop after them
+// (KEP-753); the preStop hooks of all containers run at once, and their time counts against the pod's grace
+// period, which never leaves a container less than two seconds; a probe that fails takes the pod out of the
+// endpoints, and so does the pod's deletion, both as late as Node.Lag says; Secrets and ConfigMaps are
 // swapped by the symbolic link ..data.
 package kubelettest
 
@@ -18,7 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// A Spec is what the kubelet goes by in the specification of a pod. Everything else in it is ignored.
+// A Spec has the fields of a pod's specification that a Node uses. ReadSpec ignores all other fields.
 type Spec struct {
 	InitContainers                []Container `yaml:"initContainers"`
 	Containers                    []Container `yaml:"containers"`
@@ -80,7 +80,7 @@ type Volume struct {
 	} `yaml:"configMap"`
 }
 
-// ReadSpec decodes the specification of a pod. It refuses probes and hooks that a Node does not play.
+// ReadSpec decodes the specification of a pod. It refuses probes and hooks that a Node cannot run.
 func ReadSpec(manifest []byte) (*Spec, error) {
 	var s Spec
 	if err := yaml.Unmarshal(manifest, &s); err != nil {

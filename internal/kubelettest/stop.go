@@ -6,18 +6,19 @@ import (
 	"time"
 )
 
-// leastGrace is what is left of the grace period for a container, however long its hook took.
+// leastGrace is the time from SIGTERM to SIGKILL that a container gets even if its hook has used the grace
+// period.
 const leastGrace = 2 * time.Second
 
-// Delete stops a pod as the kubelet does, and returns when its containers have ended. Meanwhile the endpoints
-// learn of the deletion, as late as n.Lag says. What went wrong is in p.Events.
+// Delete stops a pod as the kubelet does, and returns when its containers have ended. The endpoints lose the
+// pod n.Lag after the deletion. p.Events has the failures of the stop.
 func (n *Node) Delete(p *Pod) {
 	close(p.deleted)
 	n.Endpoints.follow(change{p, false}, n.Lag)
 	containers := p.all()
 	var stopping sync.WaitGroup
 	for i, c := range containers {
-		// A sidecar goes after the containers, and after the sidecars that started later.
+		// A sidecar stops after the containers, and after the sidecars that started later.
 		var after []*process
 		if c.sidecar() {
 			after = containers[i+1:]

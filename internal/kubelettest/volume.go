@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 )
 
-// generation tells the folders of a volume's contents apart.
+// generation numbers the folders with the contents of a volume.
 var generation atomic.Int64
 
 // publish writes the files of a Secret or ConfigMap into the folder of a volume as the kubelet does: into a new

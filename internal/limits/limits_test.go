@@ -48,7 +48,7 @@ func (g *gate) begin(t *testing.T, partner int) *request {
 	return nil
 }
 
-// Partners that take and keep every slot they can get leave the same number of slots to the next
+// Partners that take and keep every available slot leave the same number of slots to the next
 // partner. A partner alone gets half of the slots.
 func TestPartnerLimits(t *testing.T) {
 	const plenty = 1 << 20

@@ -22,7 +22,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// A Collector keeps what it is sent. It is safe for concurrent use.
+// A Collector keeps the messages that it receives. It is safe for concurrent use.
 type Collector struct {
 	*httptest.Server
 	mu        sync.Mutex

@@ -219,8 +219,8 @@ func TestExport(t *testing.T) {
 	gatetest.EventuallyEqual(t, "exported, failed and dropped spans", "3 0 0", b.spans)
 }
 
-// TestBadCollectors checks that a collector that does not take spans costs nothing but the spans, is logged
-// once, and that nothing that it answers is in the log.
+// TestBadCollectors checks that only spans are lost if a collector refuses them, that the log has one line
+// about it, and that the log quotes nothing from the collector's answers.
 func TestBadCollectors(t *testing.T) {
 	tests := map[string]struct {
 		respond http.HandlerFunc
@@ -256,7 +256,7 @@ func TestBadCollectors(t *testing.T) {
 	}
 }
 
-// A response that is no OTLP message counts as success, as a collector that answers garbage with 200 has the spans.
+// A malformed response with status 200 is a success, because the collector has taken the spans.
 func TestGarbage(t *testing.T) {
 	for _, response := range []string{"", "garbage", "\x0a\xff\xff\xff\xff", "\x0a", "\x0a\x00", "\x0a\x02\x10\x01", "\x12\x01x\x0a\x01\x08", strings.Repeat("\x08\x01", 1000)} {
 		if n := rejected([]byte(response)); n != 0 {
@@ -319,7 +319,8 @@ func TestCloseSends(t *testing.T) {
 	}
 }
 
-// TestSampling checks the samplers of the file and of the environment, and that a parent that is trusted decides.
+// TestSampling checks the samplers of the file and of the environment, and that the flag of a trusted parent
+// decides.
 func TestSampling(t *testing.T) {
 	c := testotlp.Start(nil)
 	defer c.Close()

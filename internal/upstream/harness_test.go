@@ -275,7 +275,7 @@ func secure() (server, client *tls.Config) {
 	return &tls.Config{Certificates: []tls.Certificate{pair.TLS()}}, client
 }
 
-// An informer is a function as an Informer.
+// An informer is a function that implements Informer.
 type informer func(status int, fields []http1.Field) error
 
 func (f informer) Inform(status int, fields []http1.Field) error { return f(status, fields) }

@@ -74,7 +74,7 @@ func TestSharedStoreAway(t *testing.T) {
 	})
 }
 
-// An awayStore returns err while it is not nil.
+// An awayStore is a store whose methods return err while err is set.
 type awayStore struct {
 	keyring.Store
 	err error

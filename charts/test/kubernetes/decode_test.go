@@ -1,6 +1,6 @@
 // Package kubernetes_test decodes the rendered chart by the types of two further versions of Kubernetes: go.mod
-// has those of the oldest version that the chart supports, and 1.34.mod those of a version between the oldest and
-// that of charts/test:
+// has those of the oldest version that the chart supports, and 1.34.mod has the types of a version between the
+// oldest version and the version of charts/test:
 //
 //	GOFLAGS=-modfile=1.34.mod go test .
 package kubernetes_test
@@ -43,8 +43,8 @@ func version(t *testing.T) string {
 	return "1" + string(required[1])
 }
 
-// TestManifests: every object that the chart makes for this version is one of this version's API, without
-// unknown or repeated fields. charts/test decodes the kinds that are not Kubernetes' own.
+// TestManifests: every object that the chart makes for this version is an object of this version's API,
+// without unknown or repeated fields. charts/test decodes the kinds that are not Kubernetes' own.
 func TestManifests(t *testing.T) {
 	version, helm := version(t), helm(t)
 	t.Log("Kubernetes", version)
@@ -106,7 +106,7 @@ func decode(t *testing.T, document string) bool {
 	return true
 }
 
-// helm is the pinned one, which "make chart" installs, or that of the machine.
+// helm is the pinned program, which "make chart" installs, or the program of the machine.
 func helm(t *testing.T) string {
 	t.Helper()
 	pinned, err := filepath.Glob("../../../.tools/helm-v*")

@@ -30,7 +30,7 @@ type browser struct {
 	t    *testing.T
 	ctx  context.Context
 	axe  string // the source of axe-core
-	host string // the only host that pages may ask
+	host string // the only host that pages may send requests to
 
 	mu       sync.Mutex
 	problems []string
@@ -71,7 +71,7 @@ func newBrowser(t *testing.T, address string) *browser {
 	return b
 }
 
-// listen notes what a page must not do: fail, break its own policy, or ask another host.
+// listen records faults of a page: errors, violations of its policy, and requests to another host.
 func (b *browser) listen(event any) {
 	problem := ""
 	switch e := event.(type) {
@@ -95,13 +95,13 @@ func (b *browser) listen(event any) {
 	}
 }
 
-// patience bounds each action.
-const patience = 30 * time.Second
+// actionTimeout bounds each action.
+const actionTimeout = 30 * time.Second
 
 // run runs actions. An error ends the test.
 func (b *browser) run(actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, actionTimeout)
 	defer cancel()
 	if err := chromedp.Do(ctx, actions...); err != nil {
 		b.t.Fatal(err)
@@ -119,7 +119,7 @@ func call[P, R any](b *browser, command cdp.Command[P, R], params P) {
 // get runs an action that has a result.
 func get[T any](b *browser, action chromedp.Action[T]) T {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, actionTimeout)
 	defer cancel()
 	value, err := chromedp.Run(ctx, action)
 	if err != nil {
@@ -135,7 +135,7 @@ func (b *browser) look(scheme string, width, height int64) {
 	b.run(chromedp.EmulateViewport(width, height))
 }
 
-// visit opens a page and fails the test for what the page must not do.
+// visit opens a page and fails the test if listen has recorded a fault.
 func (b *browser) visit(path string) {
 	b.t.Helper()
 	b.run(chromedp.Navigate("http://"+b.host+path), chromedp.WaitReady("main"))

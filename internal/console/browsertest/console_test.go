@@ -180,7 +180,8 @@ func (b *browser) expectTexts(want map[string][]string) {
 	}
 }
 
-// expectKeyboard goes through the overview by the Tab key alone: each stop is seen, and the skip link works.
+// expectKeyboard goes through the overview with the Tab key: each focused element is visible, and the skip link
+// works.
 func (b *browser) expectKeyboard() {
 	b.t.Helper()
 	b.visit("/")
@@ -218,7 +219,7 @@ func (b *browser) expectRefresh() {
 	b.run(chromedp.Click(".refresh"))
 }
 
-// expectWithoutScript reads the pages without JavaScript, and asks the question of the access page.
+// expectWithoutScript reads the pages without JavaScript, and sends the form of the access page.
 func (b *browser) expectWithoutScript() {
 	b.t.Helper()
 	call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})

@@ -18,7 +18,7 @@ import (
 
 var update = flag.Bool("update", false, "write the pictures in docs/images")
 
-// startScene runs the console with the night of the pictures, and returns its address.
+// startScene runs the console with the invented hour of the pictures, and returns its address.
 func startScene(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "scene")
@@ -46,8 +46,8 @@ func startScene(t *testing.T) string {
 	return strings.TrimSpace(address)
 }
 
-// TestPictures draws the pictures of the documentation, and holds them to the same rules as the pages of
-// a real gate.
+// TestPictures draws the pictures of the documentation, and checks them by the same rules as the pages
+// of a real gate.
 func TestPictures(t *testing.T) {
 	needBrowser(t)
 	b := newBrowser(t, startScene(t))

@@ -137,7 +137,8 @@ func TestSharedRotation(t *testing.T) {
 	same("active next ")
 	_, before := all[0].states()
 
-	// A rotation at once after another one is refused, because the others do not publish the next key.
+	// A second rotation right after a rotation is refused, because the other processes do not publish the next key
+	// yet.
 	if err := all[0].Rotate(); !errors.Is(err, store.ErrUnpublished) {
 		t.Errorf("Rotate of a new key returned %v, want ErrUnpublished", err)
 	}
@@ -151,7 +152,7 @@ func TestSharedRotation(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	for _, r := range all { // those that lost have read the keys of the winner at once
+	for _, r := range all { // the processes whose rotation failed have read the new keys at once
 		if err := r.Current(); err != nil {
 			t.Error(err)
 		}

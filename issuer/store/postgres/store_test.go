@@ -43,7 +43,7 @@ func run(m *testing.M) int {
 	return 0
 }
 
-// A logged is a log that a test reads.
+// A logged text is a log that a test reads.
 type logged struct {
 	mu   sync.Mutex
 	text bytes.Buffer

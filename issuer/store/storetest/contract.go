@@ -213,7 +213,7 @@ func testReentered(t *testing.T, s Store) {
 
 // Revocations returns every revocation once.
 func testMany(t *testing.T, s Store) {
-	const many = 2001 // two full pages of Revocations and one more
+	const many = 2001 // two full pages of Revocations and one revocation more
 	done := make(chan error)
 	for n := range many {
 		go func() {
