@@ -73,6 +73,30 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestLongLine: a List on one line takes time in proportion to its length. With one pass over the line for each of
+// its values, this test would take minutes.
+func TestLongLine(t *testing.T) {
+	const workload = `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"n%d"},"spec":{"selector":{"matchLabels":{"app":"n%d"}},` +
+		`"template":{"metadata":{"labels":{"app":"n%d"}},"spec":{"containers":[{"name":"app","image":"é","ports":[{"containerPort":8080}]}]}}}}`
+	var items []string
+	for i := range 1000 {
+		items = append(items, fmt.Sprintf(workload, i, i, i))
+	}
+	input := []File{{"list.json", []byte(`{"apiVersion":"v1","kind":"List","items":[` + strings.Join(items, ",") + `]}`)}}
+	o := options(t, "")
+	result, err := Inject(input, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := bytes.Count(result.Files[0].Text, []byte(`"image": "registry.example/tallygate:1"`)); got != len(items) {
+		t.Errorf("got %d gates, want %d", got, len(items))
+	}
+	removed, err := Uninject(result.Files)
+	if err != nil || !bytes.Equal(removed.Files[0].Text, input[0].Text) {
+		t.Errorf("uninject does not give the input back (%v)", err)
+	}
+}
+
 // checkReturns checks that a second inject changes nothing, and that uninject restores the input.
 func checkReturns(t *testing.T, input, injected []File, o *Options) {
 	t.Helper()

@@ -127,26 +127,42 @@ func (w *workload) policy(selector *yaml.Node) *yaml.Node {
 // otherPolicies warns of NetworkPolicies that open ports of injected pods: a policy cannot forbid what
 // another policy allows. It refuses a workload if the name of its NetworkPolicy is taken.
 func (s *set) otherPolicies() {
-	for i, o := range s.objects {
-		for j, target := range s.objects {
-			if target.labels == nil || o.namespace != target.namespace || !s.options.NetworkPolicy {
-				continue
+	if !s.options.NetworkPolicy {
+		return
+	}
+	injected := s.injected()
+	first := map[[2]string]*object{}
+	for _, target := range injected {
+		name := [2]string{target.namespace, target.name}
+		if o := first[name]; o != nil {
+			s.nameTaken(o, target)
+		} else {
+			first[name] = target
+		}
+	}
+	for _, o := range s.objects {
+		if o.kind != "NetworkPolicy" || len(injected) == 0 || !s.checkKeys(o, o.node) {
+			continue
+		}
+		for _, target := range injected {
+			if o.namespace == target.namespace && o.name == policyName(target.name) {
+				s.nameTaken(o, target)
 			}
-			taken := o.kind == "NetworkPolicy" && o.name == policyName(target.name)
-			if taken || i < j && o.labels != nil && o.name == target.name {
-				s.fault(o, o.node, "the name of NetworkPolicy/%s, which inject adds for %s, is taken: rename one of the two, or use --network-policy=false", policyName(target.name), target.id())
-			}
-			if o.kind == "NetworkPolicy" && o.opensPodsOf(target) {
+			// kubectl --namespace may apply an object without a namespace to any.
+			if sameNamespace := o.namespace == target.namespace || o.namespace == "" || target.namespace == ""; sameNamespace && o.opensPodsOf(target) {
 				o.say("warning: it also selects the pods of %s: the ports that it opens stay open, past the gate", target.id())
 			}
 		}
 	}
 }
 
+func (s *set) nameTaken(o, target *object) {
+	s.fault(o, o.node, "the name of NetworkPolicy/%s, which inject adds for %s, is taken: rename one of the two, or use --network-policy=false", policyName(target.name), target.id())
+}
+
 // opensPodsOf reports whether o, a NetworkPolicy, may allow traffic to the pods of target.
 func (o *object) opensPodsOf(target *object) bool {
 	spec := value(o.node, "spec")
-	selector := value(spec, "podSelector")
-	labels := value(selector, "matchLabels")
-	return len(items(spec, "ingress")) > 0 && (labels == nil || len(labels.Content) == 0 || selects(labels, target))
+	labels := stringMap(value(value(spec, "podSelector"), "matchLabels"))
+	return len(items(spec, "ingress")) > 0 && (len(labels) == 0 || selects(labels, target))
 }

@@ -163,33 +163,52 @@ func stringMap(m *yaml.Node) map[string]string {
 	return all
 }
 
-// checkKeys records duplicate keys and merge keys anywhere in o. Parsers disagree about which value of a
-// duplicate key is used, and a merge key can add fields that inject cannot see.
+// checkKeys records what can hide a key anywhere in o: duplicate keys, of which parsers disagree about the value
+// that counts, merge keys, which add other keys, aliases as keys, and keys and values in Base64 (!!binary).
 func (s *set) checkKeys(o *object, n *yaml.Node) (ok bool) {
+	return s.checkBelow(o, n, map[*yaml.Node]bool{})
+}
+
+// checkBelow is checkKeys. It follows aliases, whose values may stand outside of o, and visits each node once.
+func (s *set) checkBelow(o *object, n *yaml.Node, visited map[*yaml.Node]bool) (ok bool) {
+	n = resolve(n)
+	if visited[n] {
+		return true
+	}
+	visited[n] = true
 	ok = s.checkMapping(o, n)
 	for _, inside := range n.Content {
-		ok = s.checkKeys(o, inside) && ok
+		ok = s.checkBelow(o, inside, visited) && ok
 	}
 	return ok
 }
 
 // checkMapping is checkKeys without the values inside n.
 func (s *set) checkMapping(o *object, n *yaml.Node) (ok bool) {
-	ok = true
+	before := len(s.faults)
+	for _, inside := range n.Content {
+		if inside = resolve(inside); inside.ShortTag() == "!!binary" { // would be compared as it stands here
+			s.fault(o, inside, "a text in Base64 (!!binary): write the text out")
+		}
+	}
 	if n.Kind == yaml.MappingNode {
 		seen := map[string]bool{}
 		for i := 0; i+1 < len(n.Content); i += 2 {
-			key := n.Content[i]
-			switch {
-			case key.ShortTag() == "!!merge":
-				s.fault(o, key, "merge keys (<<) are not supported: write the merged keys out")
-				ok = false
-			case key.Kind == yaml.ScalarNode && seen[key.Value]:
-				s.fault(o, key, "the key %q is there twice: remove one", key.Value)
-				ok = false
-			}
-			seen[key.Value] = true
+			s.checkKey(o, n.Content[i], seen)
 		}
 	}
-	return ok
+	return len(s.faults) == before
+}
+
+// checkKey records a key that parsers could read as another. seen has the keys before it.
+func (s *set) checkKey(o *object, key *yaml.Node, seen map[string]bool) {
+	switch {
+	case key.Kind != yaml.ScalarNode:
+		s.fault(o, key, "a key that is no plain text: write the key out")
+	case key.Value == "<<": // also in quotation marks behind "!", where some parsers merge
+		s.fault(o, key, "merge keys (<<) are not supported: write the merged keys out")
+	case seen[key.Value]:
+		s.fault(o, key, "the key %q is there twice: remove one", key.Value)
+	}
+	seen[key.Value] = true
 }

@@ -3,6 +3,7 @@ package inject
 import (
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,9 +163,14 @@ func (w *workload) bindToLoopback() {
 
 func (w *workload) setVariable(p Pair) {
 	path := join(w.containerPath(w.app), "env")
+	isVariable := func(item *yaml.Node) bool { return text(item, "name") == p.Name }
 	for i, item := range items(w.app, "env") {
-		if text(item, "name") != p.Name {
+		if !isVariable(item) {
 			continue
+		}
+		if slices.ContainsFunc(items(w.app, "env")[i+1:], isVariable) { // the last one counts
+			w.fault(w.object, item, "the variable %s is there twice: remove one", p.Name)
+			return
 		}
 		_, v := yamledit.Get(item, "value")
 		if v == nil {
@@ -187,6 +193,9 @@ func (w *workload) setVariable(p Pair) {
 // two arguments, the second. The arguments are in args, or all in command.
 func (w *workload) setArgument(p Pair) {
 	words := p.Name + "=" + p.Value
+	if w.repeats(p.Name) {
+		return
+	}
 	for _, key := range []string{"args", "command"} {
 		all := items(w.app, key)
 		for i, argument := range all {
@@ -229,10 +238,33 @@ func (w *workload) replaceArgument(key string, i int, argument *yaml.Node, words
 	w.check(w.object, w.ReplaceFlow(argument, yamledit.Scalar(words)))
 }
 
-// runsShell reports whether the container runs a command by sh -c or the like.
+// repeats records an argument that is there twice, because the application decides which of the two counts.
+func (w *workload) repeats(name string) bool {
+	found := false
+	for _, argument := range append(items(w.app, "args"), items(w.app, "command")...) {
+		if argument.Value != name && !strings.HasPrefix(argument.Value, name+"=") {
+			continue
+		}
+		if found {
+			w.fault(w.object, argument, "the argument %s is there twice: remove one", name)
+			return true
+		}
+		found = true
+	}
+	return false
+}
+
+// shellCommand are options of a shell with -c among them, such as -ec.
+var shellCommand = regexp.MustCompile(`^-[abefhiklmnprstuvxBCEHPT]*c[abefhiklmnprstuvxBCEHPT]*$`)
+
+// runsShell reports whether the container runs a command by sh -c or the like, also behind a program such as
+// tini or env.
 func (w *workload) runsShell() bool {
 	command := append(items(w.app, "command"), items(w.app, "args")...)
-	return len(command) > 1 && strings.HasSuffix(command[0].Value, "sh") && slices.ContainsFunc(command[1:], func(n *yaml.Node) bool {
-		return strings.HasPrefix(n.Value, "-") && strings.HasSuffix(n.Value, "c")
-	})
+	for i, n := range command {
+		if strings.HasSuffix(n.Value, "sh") {
+			return slices.ContainsFunc(command[i+1:], func(n *yaml.Node) bool { return shellCommand.MatchString(n.Value) })
+		}
+	}
+	return false
 }

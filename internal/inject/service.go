@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"slices"
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
@@ -10,12 +11,14 @@ import (
 
 // services directs the Services of injected workloads to the gate, or reports that they lead past the gate.
 func (s *set) services() {
+	injected := s.injected()
 	for _, o := range s.objects {
 		if o.kind != "Service" || o.version != "v1" {
 			continue
 		}
-		for _, target := range s.objects {
-			if target.labels != nil && o.namespace == target.namespace && selects(value(value(o.node, "spec"), "selector"), target) && !stillInjected(o.node) {
+		selector := stringMap(value(value(o.node, "spec"), "selector"))
+		for _, target := range injected {
+			if o.namespace == target.namespace && selects(selector, target) && !stillInjected(o.node) {
 				s.service(o, target)
 				break
 			}
@@ -23,9 +26,13 @@ func (s *set) services() {
 	}
 }
 
-// selects reports whether selector, a mapping of labels, selects the pods of the injected workload target.
-func selects(selector *yaml.Node, target *object) bool {
-	labels := stringMap(selector)
+// injected returns the workloads that have got the gate.
+func (s *set) injected() []*object {
+	return slices.DeleteFunc(slices.Clone(s.objects), func(o *object) bool { return o.labels == nil })
+}
+
+// selects reports whether a selector of these labels selects the pods of the injected workload target.
+func selects(labels map[string]string, target *object) bool {
 	for key, v := range labels {
 		if got, ok := target.labels[key]; !ok || got != v {
 			return false

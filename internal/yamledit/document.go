@@ -24,7 +24,8 @@ type Document struct {
 	text      []byte
 	lines     []int // the offset of each line
 	edits     []edit
-	ends      map[*yaml.Node]int  // nil until the first edit, see end
+	starts    map[*yaml.Node]int // offsets, nil until the first edit, see end
+	ends      map[*yaml.Node]int
 	shared    map[*yaml.Node]bool // nodes inside a value that an alias refers to
 	lineBreak string
 	compact   bool // lists are not indented below their keys

@@ -2,6 +2,7 @@ package yamledit
 
 import (
 	"bytes"
+	"sort"
 	"strings"
 	"unicode/utf8"
 
@@ -34,47 +35,49 @@ func lineStarts(text []byte) []int {
 
 // offset returns the offset of the position of n.
 func (d *Document) offset(n *yaml.Node) int {
-	at := len(d.text)
-	if n.Line <= len(d.lines) {
-		at = d.lines[n.Line-1]
+	_ = d.end(n) // measures all nodes
+	return d.starts[n]
+}
+
+// A cursor is a position and its offset. It moves forward within a line, so that the nodes of one long line cost
+// one pass over the line, and not a pass each.
+type cursor struct{ line, column, at int }
+
+// seek moves c to a position and returns its offset.
+func (d *Document) seek(c *cursor, line, column int) int {
+	if line != c.line || column < c.column {
+		*c = cursor{line, 1, len(d.text)}
+		if line <= len(d.lines) {
+			c.at = d.lines[line-1]
+		}
+		if line == 1 && bytes.HasPrefix(d.text, []byte("\ufeff")) {
+			c.at += len("\ufeff")
+		}
 	}
-	if n.Line == 1 && bytes.HasPrefix(d.text, []byte("\ufeff")) {
-		at += len("\ufeff")
+	for ; c.column < column; c.column++ {
+		_, size := utf8.DecodeRune(d.text[c.at:])
+		c.at += size
 	}
-	for range n.Column - 1 {
-		_, size := utf8.DecodeRune(d.text[at:])
-		at += size
-	}
-	return at
+	return c.at
+}
+
+// lineIndex returns the index in d.lines of the line that contains at.
+func (d *Document) lineIndex(at int) int {
+	return sort.SearchInts(d.lines, at+1) - 1
 }
 
 // lineStart returns the offset of the line that contains at.
-func (d *Document) lineStart(at int) int {
-	for at > 0 && !d.endsWithBreak(at) {
-		at--
-	}
-	return at
-}
-
-func (d *Document) endsWithBreak(at int) bool {
-	for _, b := range breaks {
-		if bytes.HasSuffix(d.text[:at], []byte(b)) {
-			return true
-		}
-	}
-	return false
-}
+func (d *Document) lineStart(at int) int { return d.lines[d.lineIndex(at)] }
 
 // lineEnd returns the offset of the line break at or after at, and the offset of the next line. Both are
 // the length of the text in the last line.
 func (d *Document) lineEnd(at int) (end, next int) {
-	for at < len(d.text) {
-		if n := breakAt(d.text[at:]); n > 0 {
-			return at, at + n
-		}
-		at++
+	i := d.lineIndex(at) + 1
+	if i == len(d.lines) {
+		return len(d.text), len(d.text)
 	}
-	return at, at
+	next = d.lines[i]
+	return max(at, d.beforeBreak(next)), next
 }
 
 // end returns the offset behind the text of n, without a comment that follows it. For nodes that the
@@ -82,14 +85,15 @@ func (d *Document) lineEnd(at int) (end, next int) {
 // call, before the first edit, measures all nodes, because edits change the tree and not the text.
 func (d *Document) end(n *yaml.Node) int {
 	if d.ends == nil {
-		d.ends = map[*yaml.Node]int{}
-		d.measure(d.root)
+		d.starts, d.ends = map[*yaml.Node]int{}, map[*yaml.Node]int{}
+		d.measure(d.root, &cursor{})
 	}
 	return d.ends[n]
 }
 
-// measure sets the ends of n and of all nodes inside it.
-func (d *Document) measure(n *yaml.Node) int {
+// measure sets the starts and ends of n and of all nodes inside it.
+func (d *Document) measure(n *yaml.Node, c *cursor) int {
+	d.starts[n] = d.seek(c, n.Line, n.Column)
 	last, properties := d.skipProperties(n)
 	if n.Kind == yaml.AliasNode {
 		last += len("*") + len(n.Value)
@@ -99,7 +103,7 @@ func (d *Document) measure(n *yaml.Node) int {
 	}
 	open := last
 	for _, inside := range n.Content {
-		last = max(last, d.measure(inside))
+		last = max(last, d.measure(inside, c))
 	}
 	if isFlow(n) && last == open {
 		last++ // the bracket
@@ -114,7 +118,7 @@ func (d *Document) measure(n *yaml.Node) int {
 // skipProperties returns the offset of the value of n, which is behind its anchor and tag, and the offset at
 // which anchor and tag end.
 func (d *Document) skipProperties(n *yaml.Node) (value, properties int) {
-	at := d.offset(n)
+	at := d.starts[n]
 	properties = at
 	if n.Anchor == "" && n.Style&yaml.TaggedStyle == 0 {
 		return at, properties
