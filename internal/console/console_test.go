@@ -239,7 +239,7 @@ func TestPagesKeepThePolicy(t *testing.T) {
 // hostile are values that a partner can choose, each with a text that must not stand in a page as it is.
 var hostile = []string{
 	`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `'; alert(1); '`, `</svg><script>alert(1)</script>`, `javascript:alert(1)`, "{{.}}",
-	"\u202egnp.exe", "a\x00b\x1b[31m", "</title><script>", "`${alert(1)}`", "=1+1", "@SUM(1)",
+	"\u202egnp.exe", "a\x00b\x1b[31m", "</title><script>", "`${alert(1)}`", "=1+1", "@SUM(1)", "-rf", "--include",
 }
 
 func TestHostileValues(t *testing.T) {

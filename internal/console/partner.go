@@ -233,12 +233,11 @@ func (v *view) refusal(r *history.Refusal) refusal {
 }
 
 // explainCommand returns the command line that explains the line of a request, or "" if the request id may
-// come from the client and has characters that a shell interprets.
 func explainCommand(id, file string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'
 	}
-	if id == "" || strings.IndexFunc(id, func(r rune) bool { return !plain(r) }) >= 0 {
+	if id == "" || id[0] == '-' || strings.IndexFunc(id, func(r rune) bool { return !plain(r) }) >= 0 {
 		return ""
 	}
 	return "grep " + id + " gate.log | tallygate explain --config '" + strings.ReplaceAll(file, "'", `'\''`) + "' --log-line -"
