@@ -123,7 +123,7 @@ func (p prober) dial(ctx context.Context, endpoint string) (net.Conn, Result, st
 	case ctx.Err() == nil && errors.As(err, &slow) && slow.Timeout():
 		return nil, Filtered, "no answer"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-		return nil, Filtered, "no way there"
+		return nil, Filtered, "no route to the address"
 	}
 	return nil, Unknown, err.Error()
 }

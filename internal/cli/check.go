@@ -42,14 +42,14 @@ with introspection. It connects to the issuer's database, and decrypts the signi
 there. Exit code 1 means that a server could not be reached, that its metadata lacks
 something, or that it refuses the gate's credentials.
 
-With --bypass, check reads no configuration. It connects to the API's own port from where it
-runs, past the gate, and says what it finds: closed, filtered (no answer), or open. A name
-stands for all its addresses, and :8080 for port 8080 at this machine's addresses other
-than loopback. It sends a TLS ClientHello and one GET / without credentials. Exit code 4
-means that an address is open, and 1 that an address is the gate itself or has a name
-without an address. A wrong address is filtered too, so try an open one first. Check
-does not see what other containers of the pod, pods on the host's network and
-kubectl port-forward reach.`,
+With --bypass, check reads no configuration. It connects from this machine to the API's
+own port, past the gate, and reports closed, filtered (no answer) or open. A name stands
+for all its addresses, and :8080 for port 8080 at this machine's addresses other than
+loopback. Check sends a TLS ClientHello and one GET / without credentials. Exit code 4
+means that an address is open. Exit code 1 means that an address is the gate itself, or
+that a name has no address. A wrong address is filtered too, so first try an address
+that is open. Check does not test the access of other containers of the pod, of pods on
+the host's network and of kubectl port-forward.`,
 		Example: "  tallygate check --config tallygate.yaml\n  tallygate check --online\n  render-config | tallygate check --config - -o json\n  tallygate check --bypass accounts.accounts.svc:8080 10.1.2.3:8080",
 		Args: func(command *cobra.Command, args []string) error {
 			if len(around) > 0 {

@@ -20,9 +20,9 @@ import (
 const injectHelp = `Inject adds the gate as a sidecar to the pods of Deployments, StatefulSets, DaemonSets,
 ReplicaSets, Jobs, CronJobs and Pods, also inside a List. It reads YAML or JSON from
 files, from folders with all their subfolders, or from standard input (-), and writes
-everything to standard output. Documents that it does not change keep every byte, and
-changed ones keep their comments, order and unknown fields. The report goes to standard
-error.
+all documents to standard output. Documents that it does not change keep every byte.
+Changed documents keep their comments, order and unknown fields. The report goes to
+standard error.
 
 Each workload gets the container and the volumes of the Helm chart, a NetworkPolicy that
 closes all ports but the gate's, a preStop for the application and enough time to stop.
@@ -30,19 +30,19 @@ The ConfigMap must have the gate's configuration as tallygate.yaml, with listene
 ":8443", the certificate files /etc/tallygate/tls/tls.crt and tls.key, and admin.address
 ":9090".
 
-An application that binds to loopback cannot be reached past the gate at all: name the
-variable or argument with --loopback-env or --loopback-arg. The kubelet cannot reach it
-there either, so its probes then go to the gate's admin port, and the gate calls the
-application (serve --application-probe).
+Other pods cannot reach an application that binds to loopback: name the variable or
+argument for that with --loopback-env or --loopback-arg. The kubelet cannot reach the
+application there either, so its probes then go to the gate's admin port, and the gate
+calls the application (serve --application-probe).
 
-Annotations of the pod template or the workload count before the flags:
+Annotations of the pod template or the workload take precedence over the flags:
 tallygate.dev/app-port, tallygate.dev/app-container, and tallygate.dev/inject: disabled,
-which leaves a workload alone. Inject notes what it changed in tallygate.dev/injected;
-uninject and another inject go by that.
+which leaves a workload unchanged. Inject records its changes in the annotation
+tallygate.dev/injected, which uninject and a second inject read.
 
-Exit code 3 means that a workload cannot be guarded, such as with hostNetwork, host
-ports, Windows nodes or names and ports that the gate needs. Then all faults of all files
-are printed with file, line and column, and nothing is written.`
+Exit code 3 means that inject cannot protect a workload, for example because of
+hostNetwork, host ports, Windows nodes, or names and ports that the gate needs. Inject
+then prints all faults of all files with file, line and column, and writes nothing.`
 
 func injectCommand() *cobra.Command {
 	var options inject.Options
@@ -77,8 +77,8 @@ func uninjectCommand() *cobra.Command {
 		Use:   "uninject FILE|FOLDER|- ...",
 		Short: "Remove the gate from the pods of Kubernetes manifests",
 		Long: `Uninject removes what inject added, and restores what inject replaced: probes, target
-ports, variables, arguments and the time to stop. The result of inject becomes its input
-again, byte for byte.`,
+ports, variables, arguments and the time to stop. From the result of inject, it restores
+the input of inject byte for byte.`,
 		Example: "  tallygate uninject accounts.yaml | kubectl apply -f -\n  tallygate uninject --in-place k8s/",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(command *cobra.Command, sources []string) error {

@@ -32,13 +32,13 @@ func migrateCommand() *cobra.Command {
 		Short: "Copy the issuer's state from a folder into the database",
 		Long: `Migrate copies signing keys, opaque tokens and revocations from the folder of an
 issuer's state into the database that the configuration names with issuer.database, and
-then checks that all of them are there. Nothing is issued twice and nothing is lost:
-tokens stay valid and revocations stay in force.
+then checks that the database has all of them. Tokens stay valid and revocations stay in
+force.
 
 Stop the issuer first, because only one process at a time may use the folder. Then run
-migrate with the new configuration, and then start the issuers with it. An interrupted migrate
-can be run again. The folder is not changed; remove it once the issuers run, because it
-has the signing keys.`,
+migrate with the new configuration, and then start the issuers with it. If migrate is
+interrupted, run it again. It does not change the folder. Remove the folder when the
+issuers run, because it has the signing keys.`,
 		Example: "  tallygate issuer migrate --from /var/lib/tallygate/issuer --config tallygate.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {

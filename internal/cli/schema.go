@@ -11,7 +11,7 @@ type, values, default and meaning. Editors with the YAML language server use it 
 configuration begins with the comment
 
     ` + config.SchemaModeline + `
-and the schema is in a file of that name beside it, as init writes both.
+and a file of that name beside the configuration has the schema. Init writes both.
 
 The schema refuses nothing that the gate accepts, except true and false as text without
 quotation marks. The reverse does not hold: only check knows whether a configuration is

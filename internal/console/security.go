@@ -26,13 +26,13 @@ func guard(port func() string, next http.Handler) http.Handler {
 		h.Set("Cache-Control", "no-store")
 		switch {
 		case !isOwnHost(r.Host, port()):
-			http.Error(w, "The console is served under a loopback name or address and its own port alone, such as http://127.0.0.1:"+port()+
+			http.Error(w, "The console is served only under a loopback name or address with its own port, such as http://127.0.0.1:"+port()+
 				". A tunnel to it must use the same port on both sides: kubectl port-forward POD "+port()+":"+port()+".", http.StatusMisdirectedRequest)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			h.Set("Allow", "GET, HEAD")
-			http.Error(w, "The console is for reading: GET and HEAD alone.", http.StatusMethodNotAllowed)
+			http.Error(w, "The console is read-only: it accepts only GET and HEAD.", http.StatusMethodNotAllowed)
 		case isForeign(r):
-			http.Error(w, "The console answers no request that a page of another site sends. Type its address.", http.StatusForbidden)
+			http.Error(w, "The console refuses requests that a page of another site sends. Type the address of the console.", http.StatusForbidden)
 		default:
 			next.ServeHTTP(w, r)
 		}

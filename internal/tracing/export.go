@@ -30,7 +30,7 @@ type Metrics struct{ exported, failed, dropped prometheus.Counter }
 // NewMetrics returns Metrics and registers them with registerer.
 func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	spans := promauto.With(registerer).NewCounterVec(prometheus.CounterOpts{
-		Name: "tallygate_trace_spans_total", Help: "Spans of traces by what became of them: exported, failed (the collector did not take them) or dropped (too many waited for the collector).",
+		Name: "tallygate_trace_spans_total", Help: "Spans by result: exported, failed (the collector did not take them) or dropped (too many waited for the collector).",
 	}, []string{"result"})
 	return &Metrics{spans.WithLabelValues("exported"), spans.WithLabelValues("failed"), spans.WithLabelValues("dropped")}
 }

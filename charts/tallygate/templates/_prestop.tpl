@@ -1,6 +1,6 @@
 {{/*
 The gate's preStop hook. A native sidecar gets SIGTERM when the pod's other containers have ended, so it must
-begin to drain before: otherwise clients go on sending requests, on the connections that they have, to an API that
+begin to drain before: otherwise clients continue to send requests, on their open connections, to an API that
 has ended. Elsewhere SIGTERM follows the hook, and the gate drains then.
 */}}
 {{- define "tallygate.preStop" -}}

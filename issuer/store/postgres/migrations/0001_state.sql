@@ -1,6 +1,6 @@
 -- The issuer's state. All names are qualified, so that no search_path can redirect them.
 
--- Signing keys. sealed is the private key, encrypted with a key that the database never sees.
+-- Signing keys. sealed is the private key, encrypted with a key that is never in the database.
 CREATE TABLE tallygate.keys (
 	kid       text PRIMARY KEY,
 	position  integer NOT NULL, -- in the order of creation
@@ -12,8 +12,8 @@ CREATE TABLE tallygate.keys (
 	stored    timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Opaque tokens, by the SHA-256 of their text. Rows live for minutes, so vacuum runs early and often
--- on little.
+-- Opaque tokens, by the SHA-256 of their text. Rows live for minutes, so these settings let vacuum run
+-- often, when few rows are dead.
 CREATE TABLE tallygate.tokens (
 	sum     bytea PRIMARY KEY CHECK (octet_length(sum) = 32),
 	client  text NOT NULL,
@@ -28,9 +28,9 @@ CREATE TABLE tallygate.token_usage (
 	bytes  bigint NOT NULL
 ) WITH (fillfactor = 50);
 
--- The head of the revocation log. A transaction that adds revocations locks the one row, so that
--- sequence numbers are committed in their order: a reader that sees a number sees all lower ones.
--- The epoch changes when the log is not the continuation of the log before, as after a restore.
+-- The head of the revocation log. A transaction that adds revocations locks the single row, so that
+-- sequence numbers are committed in their order: a reader that sees a number sees all lower
+-- numbers. A new epoch means that the log does not continue the previous log, as after a restore.
 CREATE TABLE tallygate.revocation_head (
 	one   boolean PRIMARY KEY DEFAULT true CHECK (one),
 	epoch uuid NOT NULL DEFAULT gen_random_uuid(),
