@@ -67,7 +67,7 @@ type Client struct {
 	cache           responseCache
 	credentialCheck credentialCheck
 	lastFailure     atomic.Pointer[failure] // the last request that failed
-	lastSuccess     atomic.Int64            // Unix time in nanoseconds of the last answer; 0 for none
+	lastSuccess     atomic.Int64            // Unix time in nanoseconds of the last response; 0 if there was none
 	task            refresh.Task            // calls Run in the background
 	log             *slog.Logger
 	metrics         clientMetrics

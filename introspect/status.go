@@ -26,7 +26,7 @@ func (c *Client) note(err error) {
 type Status struct {
 	Suspended bool      // the circuit breaker is open after failures in a row
 	Unready   error     // why no token can be introspected now; nil if the endpoint is known and the credentials are accepted
-	Answered  time.Time // the last answer; zero if there was none
+	Answered  time.Time // the last response; zero if there was none
 	Failure   error     // why the last failed request failed; nil if none failed
 	FailedAt  time.Time
 }

@@ -22,7 +22,7 @@ type Result string
 // The values of [Result].
 const (
 	Closed   Result = "closed"   // the connection was refused
-	Filtered Result = "filtered" // no answer, or no route
+	Filtered Result = "filtered" // no response, or no route
 	HTTP     Result = "http"     // answers HTTP in clear text, without a certificate
 	TLS      Result = "tls"      // speaks TLS and demands no client certificate
 	Other    Result = "other"    // accepts the connection and speaks something else
@@ -38,7 +38,7 @@ type Finding struct {
 	Address string `json:"address"` // as it was named
 	IP      string `json:"ip,omitempty"`
 	Result  Result `json:"result"`
-	Detail  string `json:"detail,omitempty"` // the status line of an answer, or what went wrong
+	Detail  string `json:"detail,omitempty"` // the status line of a response, or the failure
 }
 
 // timeout bounds each of the four steps of a probe: connect, TLS, connect again, HTTP.
@@ -64,18 +64,18 @@ func (p prober) probe(ctx context.Context, endpoint string) (Result, string) {
 		},
 	})
 	err := client.HandshakeContext(ctx)
-	var answer []byte
+	var response []byte
 	if err == nil {
-		answer, err = get(client, endpoint)
+		response, err = get(client, endpoint)
 	}
 	alert := remoteAlert(err)
 	switch {
 	case asked && alert != nil:
 		return Gate, "demands a client certificate"
-	case asked && isRefusal(answer):
-		return Gate, statusLine(answer)
+	case asked && isRefusal(response):
+		return Gate, statusLine(response)
 	case client.ConnectionState().HandshakeComplete:
-		return TLS, statusLine(answer)
+		return TLS, statusLine(response)
 	case alert != nil:
 		return TLS, fmt.Sprintf("ends the handshake: %v", alert)
 	}
@@ -99,11 +99,11 @@ func (p prober) plain(ctx context.Context, endpoint string) (Result, string) {
 		return Other, "accepts one connection and no second"
 	}
 	defer conn.Close()
-	answer, err := get(conn, endpoint)
-	if line := statusLine(answer); line != "" {
+	response, err := get(conn, endpoint)
+	if line := statusLine(response); line != "" {
 		return HTTP, line
 	}
-	if len(answer) == 0 && !errors.Is(err, os.ErrDeadlineExceeded) {
+	if len(response) == 0 && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return Other, "accepts connections and closes them, as a service mesh does for a closed port"
 	}
 	return Other, "accepts connections, and speaks neither TLS nor HTTP"
@@ -128,25 +128,25 @@ func (p prober) dial(ctx context.Context, endpoint string) (net.Conn, Result, st
 	return nil, Unknown, err.Error()
 }
 
-// longestAnswer is a number of bytes above the size of every refusal of a gate.
-const longestAnswer = 8 << 10
+// longestResponse is a number of bytes above the size of every refusal of a gate.
+const longestResponse = 8 << 10
 
-// get sends a GET request and returns the beginning of the answer.
+// get sends a GET request and returns the beginning of the response.
 func get(conn io.ReadWriter, host string) ([]byte, error) {
 	if _, err := fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nUser-Agent: tallygate-check\r\nConnection: close\r\n\r\n", host); err != nil {
 		return nil, err
 	}
-	return io.ReadAll(io.LimitReader(conn, longestAnswer))
+	return io.ReadAll(io.LimitReader(conn, longestResponse))
 }
 
-// isRefusal reports whether answer is a refusal of a gate, which names a reason and the request.
-func isRefusal(answer []byte) bool {
-	return bytes.Contains(answer, []byte(`"reason":`)) && bytes.Contains(answer, []byte(`"request_id":`))
+// isRefusal reports whether response is a refusal of a gate, which has a reason and a request id.
+func isRefusal(response []byte) bool {
+	return bytes.Contains(response, []byte(`"reason":`)) && bytes.Contains(response, []byte(`"request_id":`))
 }
 
-// statusLine returns the status line of an HTTP answer in printable ASCII, or "".
-func statusLine(answer []byte) string {
-	line, _, _ := bytes.Cut(answer, []byte("\n"))
+// statusLine returns the status line of an HTTP response in printable ASCII, or "".
+func statusLine(response []byte) string {
+	line, _, _ := bytes.Cut(response, []byte("\n"))
 	if !bytes.HasPrefix(line, []byte("HTTP/")) {
 		return ""
 	}

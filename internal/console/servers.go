@@ -31,7 +31,7 @@ type keySet struct {
 // introspection is the introspection at a server.
 type introspection struct {
 	State    string // answering, suspended, not ready or not used yet
-	Answered moment // the last answer
+	Answered moment // the last response
 	Failure  string `json:",omitempty"` // the last failure
 	FailedAt *moment
 }

@@ -26,7 +26,7 @@ type ApplicationProbe struct {
 // so the bound only holds for other callers.
 const applicationTimeout = 10 * time.Second
 
-// mostApplicationBody is how much of the application's answer is read: what the kubelet would read.
+// mostApplicationBody bounds the bytes of the response that are read. The kubelet has the same bound.
 const mostApplicationBody = 10 << 10
 
 var probeName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?/(startup|liveness|readiness)$`)
@@ -62,8 +62,8 @@ func (g *Gate) ForwardProbes(probes []ApplicationProbe) {
 	}
 }
 
-// serveApplicationProbe serves GET /application/{container}/{probe}: the status of the application's answer,
-// or 503 if the application does not answer. Nothing else passes in either direction.
+// serveApplicationProbe serves GET /application/{container}/{probe}: the status of the application's
+// response, or 503 without a response. Nothing else passes in either direction.
 func (g *Gate) serveApplicationProbe(w http.ResponseWriter, r *http.Request) {
 	target := g.applicationProbes[r.PathValue("container")+"/"+r.PathValue("probe")]
 	if target == nil {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestApplicationProbes: the admin listener passes the status of the application's answer on, and nothing
-// else in either direction.
+// TestApplicationProbes: the admin listener passes the status of the application's response on, and
+// nothing else in either direction.
 func TestApplicationProbes(t *testing.T) {
 	var received []*http.Request
 	application := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -108,7 +108,8 @@ func gateContainer(o *Options, probes []string) *yaml.Node {
 func filesVolume(m Mount) string { return "tallygate-files-" + m.Name }
 
 // gateVolumes returns the volumes of the gate's container, which no other container mounts. A pod's group
-// (fsGroup) may read them. In a pod without a group all users may, or the gate could not.
+// (fsGroup) may read them. In a pod without a group, all users may read them, because the gate could not
+// read them otherwise.
 func gateVolumes(o *Options, workload string, group bool) []*yaml.Node {
 	mode := "0444"
 	if group {

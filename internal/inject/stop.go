@@ -10,18 +10,20 @@ import (
 	"github.com/tallygate/tallygate/internal/yamledit"
 )
 
-// stopSleep are the seconds that a stopping pod still serves before SIGTERM, preStopSleepSeconds of the chart.
+// stopSleep is the time in seconds that a stopping pod still serves before SIGTERM: preStopSleepSeconds of the
+// chart.
 const stopSleep = 5
 
 // seconds returns d in seconds, rounded up.
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
-// drainSeconds is how long the gate may take to drain.
+// drainSeconds returns the longest time that the gate takes to drain.
 func (o *Options) drainSeconds() int { return seconds(o.DrainDelay) + seconds(o.DrainTimeout) }
 
-// appSleep is how long the application must go on before SIGTERM, apiPreStopSeconds of the chart. Before a native
-// sidecar: until the gate has closed its clients' connections, and stopSleep for requests that run. Before a
-// classic one, which is stopped at the same time: as long as the gate may take.
+// appSleep returns the seconds that the application must serve before its SIGTERM: apiPreStopSeconds of the
+// chart. With a native sidecar, these are the seconds until the gate has closed its clients' connections, and
+// stopSleep for running requests. A classic sidecar stops at the same time as the application, so these are the
+// seconds that the gate may take.
 func (o *Options) appSleep() int {
 	if o.Native {
 		return seconds(o.DrainDelay) + stopSleep

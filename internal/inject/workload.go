@@ -168,7 +168,8 @@ func (w *workload) findApplication() {
 	}
 }
 
-// movable returns the other cure for a port that the gate needs too.
+// movable returns, for an error about a port that the gate needs, the advice to move the gate if the gate can
+// move.
 func (w *workload) movable(number int) string {
 	if number == w.options.Port {
 		return ", or the gate with --port and listener.address"
@@ -176,7 +177,7 @@ func (w *workload) movable(number int) string {
 	return ""
 }
 
-// change makes all edits.
+// change makes the edits of the workload.
 func (w *workload) change() {
 	name := text(w.app, "name")
 	w.forwardProbes()
@@ -198,8 +199,8 @@ func (w *workload) change() {
 	w.labels = stringMap(value(value(w.template, "metadata"), "labels"))
 }
 
-// addTo adds an item to the list with this key in the pod, and notes how to undo that. name is the item's
-// name in the path.
+// addTo adds an item to the list with this key in the pod, and records how uninject removes it. name is
+// the item's name in the path.
 func (w *workload) addTo(m *yaml.Node, path, key string, added ...*yaml.Node) {
 	_, existing := yamledit.Get(m, key)
 	if existing == nil {
@@ -245,8 +246,8 @@ func (w *workload) addVolumes() {
 // hasGroup reports whether the pod has a group that all its containers are in.
 func (w *workload) hasGroup() bool { return text(value(w.pod, "securityContext"), "fsGroup") != "" }
 
-// toUndo notes how uninject restores a place.
+// toUndo records the step by which uninject restores a node.
 func (w *workload) toUndo(s step) { w.journal.Undo = append(w.journal.Undo, s) }
 
-// source returns the text of n; an alias cannot be replaced anyway.
+// source returns the text of n; an alias has no text of its own, and cannot be replaced anyway.
 func (w *workload) source(n *yaml.Node) string { return strings.TrimSuffix(w.Source(n), "\n") }

@@ -52,7 +52,8 @@ func Start(pair *testpki.Pair) *Collector {
 	return c
 }
 
-// Respond makes f answer all further requests, whose spans are not taken. With nil, the collector takes spans.
+// Respond makes f answer all further requests, and the Collector drops their spans. If f is nil, the Collector
+// takes spans again.
 func (c *Collector) Respond(f http.HandlerFunc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -220,7 +220,7 @@ func TestExport(t *testing.T) {
 }
 
 // TestBadCollectors checks that only spans are lost if a collector refuses them, that the log has one line
-// about it, and that the log quotes nothing from the collector's answers.
+// about it, and that the log quotes nothing from the collector's responses.
 func TestBadCollectors(t *testing.T) {
 	tests := map[string]struct {
 		respond http.HandlerFunc

@@ -10,7 +10,7 @@ import (
 
 var (
 	// ErrUnavailable means that a retry may succeed. A [File] has stored nothing. A database may have
-	// stored the change if the connection was lost before the answer.
+	// stored the change if the connection was lost before the response.
 	ErrUnavailable = errors.New("the state cannot be written now")
 	// ErrClosed means that the state has been closed.
 	ErrClosed = errors.New("the state is closed")
