@@ -180,13 +180,15 @@ func (i *Issuer) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// sweep removes expired tokens and revocations from memory and from the state.
+// sweep removes expired tokens and revocations from the state, and then from memory. What a database refuses to remove
+// because our clock is wrong must stay in memory, which is not filled from the database again.
 func (i *Issuer) sweep(ctx context.Context) {
 	now := i.now()
-	i.revocations.sweep(now)
 	if _, err := i.state.Sweep(now); err != nil {
 		i.log.WarnContext(ctx, "expired tokens and revocations not removed", "error", err)
+		return
 	}
+	i.revocations.sweep(now)
 }
 
 // Close closes the state. It may be called even if Open was not called.

@@ -149,3 +149,28 @@ func TestReplicasWithoutDatabase(t *testing.T) {
 		t.Error("after a restart of the database the token is inactive")
 	}
 }
+
+// A revocation that the database keeps, because this issuer's clock is wrong or the sweep failed, stays in force: it
+// is not read again.
+func TestReplicasFailedSweep(t *testing.T) {
+	server := testpostgres.Shared(t)
+	onServer := onDatabase(t, server)
+	a := newHarness(t, "", sameIssuer(), onServer)
+	a.serve()
+	token := a.fetch(good)
+	if got := a.revoke(ledger, "token="+token+byLedger); got.status != 200 {
+		t.Fatalf("POST /revoke: got %d %s, want 200", got.status, got.body)
+	}
+	var cfg config.Config
+	cfg.Issuer = new(config.Issuer)
+	onServer(&cfg)
+	server.Exec(cfg.Issuer.Database.URL.Database,
+		`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$`,
+		`CREATE TRIGGER refuse BEFORE DELETE ON tallygate.revocations FOR EACH STATEMENT EXECUTE FUNCTION refuse()`)
+	a.clock.Store(int64(2 * time.Hour))
+	a.issuer.Sweep(t.Context())
+	a.clock.Store(0)
+	if got := a.introspect(accounts, "accounts-api", token).body; got != inactive {
+		t.Errorf("after the sweep the revoked token is %s, want inactive", got)
+	}
+}

@@ -44,7 +44,12 @@ func (r *Ring) openStore() error {
 		if err := r.publish(keys, active); err != nil || r.options.Inspect {
 			return err
 		}
-		return r.refreshShared()
+		err := r.refreshShared()
+		if errors.Is(err, store.ErrUnavailable) { // the clock may be wrong, for example; Run tries again
+			r.health.report(err)
+			return nil
+		}
+		return err
 	case !usable:
 		// This is the first start, or the configured algorithm has changed. Tokens of the previous
 		// keys stay valid.

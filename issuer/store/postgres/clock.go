@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/tallygate/tallygate/issuer/store"
 )
 
 const (
@@ -47,6 +49,18 @@ func (s *Store) compareClocks(ctx context.Context, from querier) error {
 		} else {
 			s.options.Log.InfoContext(ctx, "the clocks of this machine and of the database agree again")
 		}
+	}
+	return nil
+}
+
+// requireClock returns an error that wraps [store.ErrUnavailable] if the clocks differ. A process whose clock is wrong
+// must not remove what only seems to have expired.
+func (s *Store) requireClock(ctx context.Context, from querier) error {
+	if err := s.compareClocks(ctx, from); err != nil {
+		return err
+	}
+	if err := s.clockError.Load(); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	return nil
 }

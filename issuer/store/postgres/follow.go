@@ -67,7 +67,7 @@ func (s *Store) follow(ctx context.Context, apply func(store.Revocation)) error 
 		defer cancel()
 		_ = conn.Close(ctx)
 	}()
-	var last int64
+	var last position
 	for {
 		if last, err = s.readAdditions(ctx, conn, last, apply); err != nil {
 			return err
@@ -101,18 +101,38 @@ func (s *Store) listen(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// readAdditions calls apply with the revocations whose numbers are above last, and returns the new
-// last number.
-func (s *Store) readAdditions(ctx context.Context, conn *pgx.Conn, last int64, apply func(store.Revocation)) (int64, error) {
+// A position is how far a reader has read: the epoch of the log, "" before the first reading, and a number.
+type position struct {
+	epoch string
+	seq   int64
+}
+
+var errRestored = errors.New("the log of revocations is not the continuation of the log that was read: the database was restored")
+
+// advance returns last with the epoch of the log, or an error if numbers up to last may be used again. The head of a
+// log that continues is never below a number that was read.
+func (last position) advance(ctx context.Context, from querier) (position, error) {
+	var head position
+	if err := from.QueryRow(ctx, "SELECT epoch::text, seq FROM tallygate.revocation_head").Scan(&head.epoch, &head.seq); err != nil {
+		return last, err
+	}
+	if head.seq < last.seq || last.epoch != "" && head.epoch != last.epoch {
+		return last, errRestored
+	}
+	return position{head.epoch, last.seq}, nil
+}
+
+// readAdditions calls apply with the revocations behind last, and returns the new last position.
+func (s *Store) readAdditions(ctx context.Context, conn *pgx.Conn, last position, apply func(store.Revocation)) (position, error) {
 	began := time.Since(s.opened)
 	for {
-		page, err := s.pollPage(ctx, conn, last)
+		page, err := s.pollPage(ctx, conn, &last)
 		if err != nil {
 			return last, err
 		}
 		for _, r := range page {
 			apply(r.Revocation)
-			last = r.seq
+			last.seq = r.seq
 		}
 		if len(page) < pageSize {
 			s.syncedAt.Store(int64(began))
@@ -121,13 +141,16 @@ func (s *Store) readAdditions(ctx context.Context, conn *pgx.Conn, last int64, a
 	}
 }
 
-func (s *Store) pollPage(ctx context.Context, conn *pgx.Conn, last int64) ([]loggedRevocation, error) {
+func (s *Store) pollPage(ctx context.Context, conn *pgx.Conn, last *position) (page []loggedRevocation, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := s.compareClocks(ctx, conn); err != nil {
 		return nil, err
 	}
-	return readPage(ctx, conn, last)
+	if *last, err = last.advance(ctx, conn); err != nil {
+		return nil, err
+	}
+	return readPage(ctx, conn, last.seq)
 }
 
 // Current returns nil if this process knows every revocation that was acknowledged more than a few

@@ -60,7 +60,8 @@ func readKeys(ctx context.Context, from querier) ([]storedKey, error) {
 
 // ReplaceKeys replaces the stored keys. The error is [store.ErrChanged] if the stored keys are not
 // previous, and [store.ErrUnpublished] if a key would sign that was stored less than
-// [store.LeastPublished] ago.
+// [store.LeastPublished] ago. If the clock of this machine is wrong, the error wraps [store.ErrUnavailable], because the
+// times of the keys say when tokens of a retired key have expired.
 func (s *Store) ReplaceKeys(previous, keys []store.Key) error {
 	sorted := slices.SortedStableFunc(slices.Values(keys), func(a, b store.Key) int { return a.Created.Compare(b.Created) })
 	sealed := make([][]byte, len(sorted))
@@ -73,6 +74,9 @@ func (s *Store) ReplaceKeys(previous, keys []store.Key) error {
 	return s.call(func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 			if err := lockKeys(ctx, tx); err != nil {
+				return err
+			}
+			if err := s.requireClock(ctx, tx); err != nil {
 				return err
 			}
 			stored, err := readKeys(ctx, tx)

@@ -83,7 +83,7 @@ func TestFollow(t *testing.T) {
 	revoke(t, a, "notified")
 	f.waitFor(t, "notified")
 
-	server.Exec(url.Database, `INSERT INTO tallygate.revocations (kind, subject, seq, client) VALUES (2, 'silent', 1000000, '')`) // without a notification
+	server.Exec(url.Database, `INSERT INTO tallygate.revocations (kind, subject, seq, client) VALUES (2, 'silent', 1000000, '')`, "UPDATE tallygate.revocation_head SET seq = 1000000") // without a notification
 	f.waitFor(t, "silent")
 	server.Exec(url.Database, "DELETE FROM tallygate.revocations WHERE seq = 1000000")
 
@@ -177,5 +177,60 @@ func TestCurrentAllocations(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(1000, func() { _ = s.Current() }); n > 0 {
 		t.Errorf("Current makes %v allocations, want 0", n)
+	}
+}
+
+// After the database is restored while issuers run, numbers of revocations are used again. A reader that keeps its
+// connection reads the log from its beginning then.
+func TestRestore(t *testing.T) {
+	const restored = "DELETE FROM tallygate.revocations; INSERT INTO tallygate.revocations (kind, subject, seq, client) VALUES (2, 'restored', 1, '');"
+	for name, head := range map[string]string{
+		"fewer revocations": "UPDATE tallygate.revocation_head SET seq = 1",
+		"another epoch":     "UPDATE tallygate.revocation_head SET seq = 100, epoch = gen_random_uuid()",
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := testpostgres.Shared(t)
+			url := server.Database()
+			o := options(t, url)
+			writer, reader := open(t, o), open(t, o)
+			f := follow(t, reader)
+			for n := range 5 {
+				revoke(t, writer, fmt.Sprint(n))
+				f.waitFor(t, fmt.Sprint(n))
+			}
+			server.Exec(url.Database, restored+head)
+			f.waitFor(t, "restored")
+			revoke(t, writer, "after the restore")
+			f.waitFor(t, "after the restore")
+		})
+	}
+}
+
+// A process whose clock is wrong removes no revocations and no keys, and rotates none.
+func TestClockOfWriter(t *testing.T) {
+	server := testpostgres.Shared(t)
+	url := server.Database()
+	o := options(t, url)
+	until := time.Now().Add(time.Hour)
+	right := open(t, o)
+	if err := right.Revoke(store.Revocation{Kind: store.RevokedToken, Subject: "token", Until: until}); err != nil {
+		t.Fatal(err)
+	}
+	if err := right.AddToken(sum("token"), store.Token{Expires: until}); err != nil {
+		t.Fatal(err)
+	}
+	o.Now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+	wrong := open(t, o)
+	if n, err := wrong.Sweep(o.Now()); n != 0 || !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("Sweep of a process whose clock is ahead returned %d, %v; want 0 and ErrUnavailable", n, err)
+	}
+	if err := wrong.ReplaceKeys(nil, []store.Key{{ID: "k", Private: []byte("p"), Created: o.Now()}}); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("ReplaceKeys of a process whose clock is ahead returned %v, want ErrUnavailable", err)
+	}
+	if got := server.Value(url.Database, "SELECT (SELECT count(*) FROM tallygate.revocations) || ' ' || (SELECT count(*) FROM tallygate.tokens) || ' ' || (SELECT count(*) FROM tallygate.keys)"); got != "1 1 0" {
+		t.Errorf("the database has %s revocations, tokens and keys; want 1 1 0", got)
+	}
+	if n, err := right.Sweep(time.Now()); n != 0 || err != nil {
+		t.Errorf("Sweep of a process whose clock is right returned %d, %v; want 0 and nil", n, err)
 	}
 }

@@ -19,7 +19,8 @@ const sweepBatch = 1000
 
 // Sweep removes expired tokens and revocations whose Until is before now, in whole seconds, and returns
 // the number of removed records. Each transaction removes a bounded number of rows, found by an index.
-// While another process sweeps, Sweep removes nothing.
+// While another process sweeps, Sweep removes nothing. If the clock of this machine is wrong, Sweep removes nothing and
+// its error wraps [store.ErrUnavailable].
 func (s *Store) Sweep(now time.Time) (int, error) {
 	limit := time.Unix(now.Unix(), 0)
 	removed := 0
@@ -28,6 +29,9 @@ func (s *Store) Sweep(now time.Time) (int, error) {
 			n := 0
 			err := s.call(func(ctx context.Context) error {
 				return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+					if err := s.requireClock(ctx, tx); err != nil {
+						return err
+					}
 					var locked bool
 					if err := tx.QueryRow(ctx, "SELECT pg_try_advisory_xact_lock($1)", sweepLock).Scan(&locked); err != nil || !locked {
 						return err
