@@ -168,7 +168,7 @@ func (env *environment) clients(tokens int, mint func(partner) string) []load.Cl
 	return clients
 }
 
-// of returns the partners of a variant. When partners have several applications, the one certificate of a
+// of returns the partners of a variant. When partners have several applications, the certificate of a
 // partner does not identify the application, so the partner's own authority issues it.
 func (env *environment) of(v variant) []partner {
 	if v.applications > 0 {

@@ -104,7 +104,7 @@ var bad = []struct {
 	{"header-underscore", []string{`23:29: identity_headers.partner: a header name is letters, digits and hyphens, first a letter or digit`}},
 	{"header-reserved", []string{`23:33: identity_headers.certificate: Content-Length is reserved and cannot carry an identity`}},
 
-	// What is required.
+	// Required keys.
 	{"required-certificate", []string{`3:12: listener.certificate.files.key: is required`}},
 	{"acme-and-files", []string{`3:5: listener.certificate: files and acme exclude each other`}},
 	{"acme-empty", []string{

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Tracing says where the spans of requests go: to a collector that takes OTLP over HTTP. What the file does
-// not set is taken from the variables of OpenTelemetry, OTEL_EXPORTER_OTLP_ENDPOINT and others. If neither
-// names a collector, there are no spans.
+// Tracing says where the spans of requests go: to a collector that takes OTLP over HTTP. Values that the
+// file does not set come from the variables of OpenTelemetry, OTEL_EXPORTER_OTLP_ENDPOINT and others. If
+// neither names a collector, there are no spans.
 type Tracing struct {
 	// Endpoint is the URL of the collector, to which /v1/traces is added. Without Endpoint,
 	// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT applies.

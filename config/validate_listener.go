@@ -175,8 +175,8 @@ func (k *checker) trustedProxies(path string, t *TrustedProxies) {
 	k.files(path+".trust", t.Certificates.Trust)
 }
 
-// The shortest prefixes of networks that one operator can own. The largest private networks are
-// 10.0.0.0/8 and fc00::/7.
+// The shortest prefixes of networks that a single operator can own. The largest private networks
+// are 10.0.0.0/8 and fc00::/7.
 const (
 	shortestIPv4 = 8
 	shortestIPv6 = 7

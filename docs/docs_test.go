@@ -153,8 +153,8 @@ func TestAssumptions(t *testing.T) {
 // span matches a code span of Markdown.
 var span = regexp.MustCompile("`([^`\n]+)`")
 
-// tests returns the tests of the tree: those of package main by their name, all others by the
-// name of their package, a dot and their name.
+// tests returns the names of the tests of the tree. Tests outside of package main have the name of
+// their package and a dot before the name.
 func tests(t *testing.T) map[string]bool {
 	exists := map[string]bool{}
 	packageName := regexp.MustCompile(`(?m)^package (\w+?)(?:_test)?$`)

@@ -137,7 +137,7 @@ func logPage(t *testing.T) (messages, keys map[string]string) {
 	return read(after), read(before)
 }
 
-// logs.md has every message with its level and every key, and no other.
+// logs.md has exactly the messages of the log, with their levels, and exactly the keys.
 func TestLogSchema(t *testing.T) {
 	use := logUses(t)
 	messages, keys := logPage(t)

@@ -60,7 +60,7 @@ func code[T ~string](texts []T) string {
 	return strings.Join(all, ", ")
 }
 
-// algorithms returns a cell that names those of RFC 9068 once.
+// algorithms returns the cell with the algorithms. The cell names the algorithms of RFC 9068 together.
 func algorithms(list []config.Algorithm) string {
 	all := make([]string, len(list))
 	for i, a := range list {

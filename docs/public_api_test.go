@@ -21,7 +21,7 @@ func TestPublicLogKeys(t *testing.T) {
 		}
 		keys = append(keys, regexp.MustCompile(`slog\.\w+\("([a-z_]+)"`).FindAllSubmatch(source, -1)...)
 	}
-	if len(keys) < 25 { // twelve that every line has, and those that depend on the request
+	if len(keys) < 25 { // twelve keys that every line has, and the keys that depend on the request
 		t.Fatalf("got %d keys of the log line of a request, want at least 25", len(keys))
 	}
 	for _, m := range keys {

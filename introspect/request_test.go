@@ -124,7 +124,7 @@ func TestResponses(t *testing.T) {
 	}
 }
 
-// The claims are those of the response, RFC 7662 section 2.2 and RFC 8705 section 3.2.
+// The claims come from the response, RFC 7662 section 2.2 and RFC 8705 section 3.2.
 func TestClaimsOfResponse(t *testing.T) {
 	a := newAuthority(t)
 	exp := time.Now().Add(time.Hour).Truncate(time.Second)

@@ -14,8 +14,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// RFC 8705 section 2.1, T-AS-01: every refusal gets the same response, whatever its reason. Only
-// the log has the reason.
+// RFC 8705 section 2.1, T-AS-01: all refusals get the same response. Only the log has the reason.
 func TestClientAuthentication(t *testing.T) {
 	dns := testpki.DNS("ledger.northwind.example")
 	north := northCA.Intermediate("Northwind Issuing CA")

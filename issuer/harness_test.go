@@ -318,7 +318,7 @@ func (s *harness) revoke(pair *testpki.Pair, body string) answer {
 	return s.send(pair, "POST", "/revoke", form.Clone(), body)
 }
 
-// A granted is a token response.
+// A granted response is a token response.
 type granted struct {
 	Token     string `json:"access_token"`
 	Type      string `json:"token_type"`

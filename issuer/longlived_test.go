@@ -8,8 +8,8 @@ import (
 	"github.com/tallygate/tallygate/issuer"
 )
 
-// T-INT-12: tokens of other servers may live longer than ours. What is revoked of an application
-// or a partner stays so after a sweep and a restart, however long ago that was.
+// T-INT-12: tokens of other servers may live longer than ours. A revocation of an application or a
+// partner stays in force after a sweep and a restart, even if it is old.
 func TestRevocationOfLongLivedTokens(t *testing.T) {
 	for name, request := range map[string]issuer.RevocationRequest{
 		"application": {Application: "northwind-ledger"}, "partner": {Partner: "northwind"},

@@ -72,8 +72,8 @@ func TestRegisteredNames(t *testing.T) {
 	}
 }
 
-// RFC 8705 section 2.2: a registered certificate authenticates its client while it is valid,
-// whatever it chains to. No other certificate does.
+// RFC 8705 section 2.2: a registered certificate authenticates its client while it is valid, with
+// any chain. No other certificate does.
 func TestSelfSignedClients(t *testing.T) {
 	own := testpki.SelfSigned("ledger")
 	expired := testpki.SelfSigned("ledger", testpki.Valid(time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)))

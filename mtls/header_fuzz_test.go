@@ -17,7 +17,7 @@ func spell(p, q *x509.Certificate) *strings.Replacer {
 	return strings.NewReplacer("$P", escaped(p), "$Q", escaped(q), "$B", b64(p))
 }
 
-// For any header, parsing fails or gives the one certificate that the header has.
+// For any header, parsing fails or returns the only certificate in the header.
 func FuzzFormats(f *testing.F) {
 	ca := testpki.NewCA("Root")
 	p, q := ca.Leaf("p").Cert, ca.Leaf("q").Cert

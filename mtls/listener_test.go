@@ -100,7 +100,7 @@ func TestServerConfig(t *testing.T) {
 			address, _ := listen(t, settings)
 			client := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS10, MaxVersion: tt.version}
 			if tt.client != nil {
-				// Sent whatever authorities the server accepts, as curl does.
+				// The client sends its certificate for any authorities that the server names, as curl does.
 				client.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return tt.client, nil }
 			}
 			err := dial(t, address, client)

@@ -69,7 +69,7 @@ func judged(t *testing.T, trust *Trust, chain []*x509.Certificate, want access.R
 	}
 }
 
-// A revocation takes effect with the next request on an open connection, whatever is cached.
+// A revocation takes effect with the next request on an open connection, despite all caches.
 func TestRevokedOnAnOpenConnection(t *testing.T) {
 	root, other := testpki.NewCA("Root"), testpki.NewCA("Other")
 	leaf := root.Leaf("a")

@@ -285,7 +285,7 @@ func TestConnectionIsJudgedOnce(t *testing.T) {
 	}
 }
 
-// Untrusted chains leave nothing in memory, and little in the log, however large they are.
+// Untrusted chains of any size leave nothing in memory, and little in the log.
 func TestUntrustedChainsAreNotCached(t *testing.T) {
 	long := strings.Repeat("\x01", 60_000)
 	trust := load(t, false, map[config.Name][]*testpki.Pair{"northwind": {testpki.NewCA("Root")}})

@@ -113,7 +113,7 @@ func TestTrustedProxies(t *testing.T) {
 	}
 }
 
-// T-CC-02, T-CC-10: with from: tls no header is used, whatever its sender. The issuer never reads headers.
+// T-CC-02, T-CC-10: with from: tls no header is used, from any sender. The issuer never reads headers.
 func TestHeaderAndConnectionCertificate(t *testing.T) {
 	northwind := testpki.NewCA("Northwind Root")
 	p, own := northwind.Leaf("p"), northwind.Leaf("own")

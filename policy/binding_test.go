@@ -31,7 +31,7 @@ func TestCheckBinding(t *testing.T) {
 	}
 }
 
-// A host offers what one of its APIs takes, whatever the path.
+// A host offers the bindings that any of its APIs takes, for every path.
 func TestBindings(t *testing.T) {
 	certificate, key := Bindings{Certificate: true}, Bindings{Key: true}
 	if got := certificate.with(config.BoundToKey); got != (Bindings{Certificate: true, Key: true}) {

@@ -103,7 +103,7 @@ func TestDecideCertificate(t *testing.T) {
 	deny("dns or pinned: neither", byDNSOrPin, own, certificate(ca.Leaf("x"), ca))
 	deny("pinned: another of the same names", pin(named), own, certificate(ca.Leaf("", acme, testpki.DNS("acme.test")), ca))
 
-	// Anchors of other partners only: never accepted, whatever is registered (T-DN-08).
+	// A certificate with anchors of other partners only is never accepted, for any registered names (T-DN-08).
 	deny("other's, nothing registered", nothing, own, certificate(twin, otherCA))
 	deny("other's, dn", byDN, own, certificate(twin, otherCA))
 	deny("other's, dns", byDNS, own, certificate(twin, otherCA))
@@ -170,8 +170,8 @@ func TestDecideServerOnly(t *testing.T) {
 	}
 }
 
-// The certificate of an application with self_signed_tls_client_auth must itself be registered, whatever
-// the partner's anchors and the authorization server of the token (RFC 8705 section 2.2, T-ADD-11). The
+// The certificate of an application with self_signed_tls_client_auth must itself be registered, for any
+// anchors of the partner and any authorization server of the token (RFC 8705 section 2.2, T-ADD-11). The
 // binding of the token stands for a certificate at a jwks_uri only in tokens of our own issuer.
 func TestDecideSelfSigned(t *testing.T) {
 	ca, otherCA := testpki.NewCA("CA"), testpki.NewCA("Other CA")
@@ -239,7 +239,7 @@ func TestDecideSelfSigned(t *testing.T) {
 }
 
 // An authorization server may issue tokens for its partners, or for all partners. An unknown server may
-// issue tokens for none (T-ADD-11).
+// issue tokens for no partner (T-ADD-11).
 func TestDecideServer(t *testing.T) {
 	application := func(id config.ClientID) []config.Application {
 		return []config.Application{{ClientID: id, APIs: []config.APIGrant{{API: "accounts"}}}}

@@ -120,7 +120,7 @@ func TestDecideSpelled(t *testing.T) {
 	if reason, _ := decideSpelled(t, table, "GET /things/M%FCller"); reason != access.APINotAllowed {
 		t.Errorf("GET /things/M%%FCller, which is /things/Müller in ISO 8859-1: got %s, want api_not_allowed", reason)
 	}
-	// Scopes are those of the route that the gate matches.
+	// The scopes belong to the route that the gate matches.
 	if reason, _ := decideSpelled(t, table, "DELETE /things/a%2Fb"); reason != access.InsufficientScope {
 		t.Errorf("DELETE without a scope: got %s, want insufficient_scope", reason)
 	}

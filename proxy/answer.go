@@ -29,7 +29,7 @@ func (x *exchange) refuse(d access.Decision, credentials bool) {
 	x.refuseAs(d.Reason.Status(), d, credentials)
 }
 
-// refuseAs is refuse with another status than that of the reason.
+// refuseAs refuses like refuse, with another status than the status of the reason.
 func (x *exchange) refuseAs(status int, d access.Decision, credentials bool) {
 	reason := d.Reason
 	var fields []http1.Field

@@ -91,8 +91,8 @@ func TestFieldsInOrder(t *testing.T) {
 	}
 }
 
-// T-HDR-01, 02, 05: whatever a client names in Connection, and whatever copies it sends, the upstream gets
-// each of the gate's fields exactly once and with the gate's value.
+// T-HDR-01, 02, 05: for all names in Connection, and for all copies of fields that a client sends, the
+// upstream gets each of the gate's fields exactly once and with the gate's value.
 func TestOwnFieldsAreSetLast(t *testing.T) {
 	url, heads := answering(t, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
 	s := newHarness(t, url, io.Discard)
@@ -191,7 +191,7 @@ func TestTrailers(t *testing.T) {
 	}
 }
 
-// A response that breaks off at the upstream never ends as a whole response, whatever the protocols.
+// A response that breaks off at the upstream never ends as a whole response, over any protocols.
 func TestTruncatedResponses(t *testing.T) {
 	broken := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.RawQuery == "counted" {

@@ -44,8 +44,8 @@ func TestIsReserved(t *testing.T) {
 	}
 }
 
-// FuzzRemoveReserved checks that, whatever the client sends, each identity header has the gate's value only, and
-// no other header resembles it.
+// FuzzRemoveReserved checks that, for any header of a client, each identity header has only the gate's value,
+// and that no other header resembles it.
 func FuzzRemoveReserved(f *testing.F) {
 	for _, seed := range []string{"Tallygate-Partner", "tallygate_partner", "TALLYGATE.CLIENT.ID", "X-Forwarded-For", "Accept", "Client_Cert", ""} {
 		f.Add(seed, "value")

@@ -15,7 +15,7 @@ import (
 	"github.com/tallygate/tallygate/internal/urlpath"
 )
 
-// withPreflights adds a route that answers preflights, and one that lists OPTIONS only.
+// withPreflights adds a route that answers preflights, and a route whose only method is OPTIONS.
 func withPreflights(cfg *config.Config) {
 	for path, preflight := range map[string]config.Preflight{"/browser/{id}": config.PreflightAllow, "/plain/{id}": ""} {
 		pattern, err := urlpath.ParsePattern(path)

@@ -9,8 +9,8 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// A response without Content-Type reaches the client without one, whatever its body and protocol. The
-// gate's own responses have a type.
+// A response without Content-Type reaches the client without Content-Type, for any body and protocol.
+// The gate's own answers have a type.
 func TestContentTypeIsNotInvented(t *testing.T) {
 	upstream := serveUpstream(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Content-Type"] = nil

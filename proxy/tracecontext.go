@@ -96,7 +96,7 @@ func (x *exchange) finishTrace(e *accesslog.Entry) string {
 	return x.Trace.Finish(e, tracing.Parent{SpanContext: traceContextOf(x.Request).span, Trusted: trusted})
 }
 
-// appendTo appends the fields of c to fields. parent is the value of traceparent, or "" for none.
+// appendTo appends the fields of c to fields. parent is the value of traceparent, or "" without a traceparent.
 func (c *traceContext) appendTo(fields []http1.Field, parent string) []http1.Field {
 	if parent != "" {
 		fields = append(fields, http1.Field{Name: "traceparent", Value: parent})

@@ -187,7 +187,7 @@ func TestRefusedTokensTakeNoMemory(t *testing.T) {
 	}
 }
 
-// T-ADD-04: the memory for tokens is bounded, whatever their size.
+// T-ADD-04: the memory for tokens is bounded, for tokens of any size.
 func TestLargeTokens(t *testing.T) {
 	key := testpki.NewSigner("EdDSA", "k1")
 	options := localKeys(key)

@@ -39,7 +39,7 @@ func certificate(p *testpki.Pair) *access.Certificate {
 	return &access.Certificate{Leaf: p.Cert, Thumbprint: access.ThumbprintOf(p.Cert)}
 }
 
-// localKeys returns options with the signers' keys as those of our own issuer.
+// localKeys returns options in which the signers' keys are the keys of our own issuer.
 func localKeys(signers ...*testpki.Signer) Options {
 	return Options{Local: map[config.Identifier]LocalIssuer{issuer: localKeySet(testpki.KeySet(signers...))}}
 }

@@ -444,7 +444,7 @@ func TestLocalOpaqueTokens(t *testing.T) {
 	}
 }
 
-// Ready waits for required servers and for no others.
+// Ready waits only for required servers.
 func TestReady(t *testing.T) {
 	a := newAuthority(t)
 	optional := func(s *config.AuthorizationServer) { s.Required = false }

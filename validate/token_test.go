@@ -450,7 +450,7 @@ func TestClaims(t *testing.T) {
 	}
 }
 
-// T-BR-05: refusing a malformed token does not allocate, whatever its size.
+// T-BR-05: refusing a malformed token does not allocate, for any size of the token.
 func TestDotsAllocations(t *testing.T) {
 	v := newValidator(t, localKeys(testpki.NewSigner("ES256", "k1")), gatetest.AuthorizationServer())
 	cert := certificate(partner)

@@ -151,8 +151,8 @@ func TestSleep(t *testing.T) {
 	}
 }
 
-// TestSchema: the schema knows the values that there are and no others, and is closed
-// wherever it lists some.
+// TestSchema: the schema has exactly the values of values.yaml, and refuses unknown keys in every
+// map whose keys it lists.
 func TestSchema(t *testing.T) {
 	var all map[string]any
 	content, err := os.ReadFile(chart + "/values.yaml")

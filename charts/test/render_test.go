@@ -26,7 +26,7 @@ import (
 
 const chart = "../tallygate"
 
-// helm is the pinned one, which "make chart" installs, or that of the machine.
+// helm is the pinned program, which "make chart" installs, or the program of the machine.
 func helm(t *testing.T) string {
 	t.Helper()
 	pinned, err := filepath.Glob("../../.tools/helm-v*")

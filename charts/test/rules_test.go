@@ -165,8 +165,8 @@ func TestDisabledAlerts(t *testing.T) {
 	}
 }
 
-// Thresholds as numbers: without an exponent where Helm has them as floating-point numbers, or with one that
-// PromQL reads.
+// Thresholds as numbers: Helm has thresholds as floating-point numbers, and PromQL must be able to read the
+// text: without an exponent, or with an exponent of PromQL.
 func TestThresholdNumbers(t *testing.T) {
 	for value, want := range map[string]string{"0.25": "> (0.25)", "1": "> (1)", "0": "> (0)"} {
 		alerts := alertsOf(renderedRules(t, "--set", "prometheusRule.rules.TallygateOverheadHigh.threshold="+value))

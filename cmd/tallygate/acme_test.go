@@ -25,7 +25,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testacme"
 )
 
-// A certified is a gate with certificates from an ACME server.
+// A certified gate has certificates from an ACME server.
 type certified struct {
 	*reloading
 	authority *testacme.Server
@@ -276,7 +276,7 @@ func TestChallengeOpensNothing(t *testing.T) {
 }
 
 // challenged reports whether a challenge handshake without a client certificate succeeds. Such a
-// connection must answer nothing, whatever is sent.
+// connection must not answer any request.
 func (c *certified) challenged(request string, protocols ...string) bool {
 	c.t.Helper()
 	if protocols == nil {

@@ -42,9 +42,9 @@ func breaking(t *testing.T) string {
 	return server.URL
 }
 
-// A response that the upstream breaks off is never complete for the client, whatever serves the
-// connection: it has no last chunk, and no header that is delimited by the end of the connection,
-// which lenient clients accept as a header with an empty body.
+// A response that the upstream breaks off is never complete for the client, whether net/http or the
+// gate's own server serves the connection: it has no last chunk, and no header that is delimited by
+// the end of the connection, which lenient clients accept as a header with an empty body.
 func TestAnswersThatBreakOff(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

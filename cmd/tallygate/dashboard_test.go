@@ -77,7 +77,8 @@ func readDashboard(t *testing.T) (d dashboard) {
 	return d
 }
 
-// grafana replaces the variables of the dashboard by their values for All, and those of Grafana by a window.
+// grafana replaces the variables of the dashboard by their values for All, and Grafana's own variables by a
+// window.
 func grafana(expression, window string) string {
 	return strings.NewReplacer("$__rate_interval", window, "$__range", window, "$__interval", window,
 		"$job", ".*", "$instance", ".*", "$partner", ".*", "$api", ".*", "$route", ".*").Replace(expression)
@@ -129,8 +130,8 @@ func TestDashboard(t *testing.T) {
 	n.check(n.stop())
 }
 
-// values returns the values of the query: those since begun if the panel shows a time, and those of now
-// otherwise.
+// values returns the values of the query: the values since begun if the panel shows a time, and
+// otherwise the present values.
 func (n *night) values(p panel, expression string, begun time.Time) (values []float64) {
 	n.t.Helper()
 	if p.Type == "timeseries" || p.Type == "heatmap" {

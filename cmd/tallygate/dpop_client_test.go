@@ -16,7 +16,7 @@ import (
 	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
-// An answered is an answer that the client of dpop.mjs got.
+// An answered request is an answer that the client of dpop.mjs has received.
 type answered struct {
 	Status    int
 	Text      string

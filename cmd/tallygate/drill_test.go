@@ -24,12 +24,12 @@ const (
 	containerLimit = 512 << 20
 	collectorLimit = "460MiB"
 
-	// drillRate is how many requests a second the honest partner sends, whatever becomes of
-	// those before.
+	// drillRate is the number of requests that the honest partner sends each second. It does not wait
+	// for the answers to earlier requests.
 	drillRate = 200
-	// drillTimeout is how long one of these may take. It takes a millisecond on an idle
-	// machine, so that a failure is the gate's and not that of a busy machine, and an attack
-	// of the short run takes longer than it.
+	// drillTimeout bounds each of these requests. A request takes a millisecond on an idle machine, so
+	// a timeout is a fault of the gate and not of a busy machine. An attack of the short run takes
+	// longer than drillTimeout.
 	drillTimeout = 2 * time.Second
 	// recovery is how long after the attacks all must be as before.
 	recovery = 10 * time.Second

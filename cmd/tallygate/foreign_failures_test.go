@@ -135,9 +135,9 @@ func (f *foreign) load() {
 	if _, n := f.upstream.take(); n != 20 {
 		f.t.Errorf("%d requests reached the upstream, want those of the other server's tokens", n)
 	}
-	// What may be left are idle connections to the server, of two goroutines each, since
-	// connecting goes on when the call that wanted the connection is over: as many as one
-	// holder has turns, a quarter of 64.
+	// Idle connections to the server may remain, with two goroutines each, because connecting
+	// continues after the end of the call that needed the connection. There are at most as many as one
+	// holder has permits, a quarter of 64.
 	var after float64
 	f.eventually("quiet", func() bool {
 		after = f.metric("go_goroutines")

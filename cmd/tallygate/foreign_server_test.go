@@ -24,8 +24,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// The resources of the foreign server: its tokens for the one are opaque, for the other
-// JWTs.
+// The resources of the foreign server: its tokens are opaque for the first resource, and JWTs for
+// the second.
 const (
 	opaqueResource = "https://api.example.test"
 	jwtResource    = "https://jwt.example.test"

@@ -170,7 +170,7 @@ func TestHAProxy(t *testing.T) {
 	r.behind(t, "certificates", all, forged...)
 	r.behind(t, "both", all, forged...)
 
-	// What comes of no length, it sends on in chunks, over connections that end with them.
+	// It sends a body without a length on in chunks, and closes the connection after the body.
 	for range 3 {
 		r.check(r.call([]string{"-to", "certificates", "-cert", "northwind", "-token", "good", "-h2", "-body", "10", "-chunked", "POST", "/accounts/7"}))
 		if err := r.granted(200); err != nil {

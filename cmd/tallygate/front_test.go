@@ -232,7 +232,7 @@ func TestFrontProxyThatFramesOtherwise(t *testing.T) {
 }
 
 // Some front proxies pass all further bytes of a client on, unread, once the client has asked for another protocol
-// or a tunnel, whatever the gate answers. Such bytes could be requests with a certificate of the client's choice,
+// or a tunnel, even if the gate refuses. Such bytes could be requests with a certificate of the client's choice,
 // so the gate serves nothing after such a request.
 func TestFrontProxyThatTunnels(t *testing.T) {
 	t.Parallel()

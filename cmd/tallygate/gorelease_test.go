@@ -10,7 +10,7 @@ import (
 	"github.com/tallygate/tallygate/internal/buildinfo"
 )
 
-// version and serve warn of a Go release with known security holes, and of no other.
+// version and serve warn only of Go releases with known security holes.
 func TestOutdatedWarning(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

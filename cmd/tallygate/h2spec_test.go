@@ -20,9 +20,9 @@ import (
 	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
-// What h2spec has against the gate, by its section and the number of the case in it. All of
-// it is net/http's; docs/testing.md says for each why it stays. The list is closed both
-// ways: what passes one day leaves it.
+// The cases of h2spec that the gate fails, by section and number of the case. All of them are
+// faults of the HTTP/2 library; docs/testing.md says why each remains. The test also fails if a
+// case of the list passes.
 var h2specFailures = []string{
 	"http2/6.5.3: Sends multiple values of SETTINGS_INITIAL_WINDOW_SIZE",
 	"http2/8.1.2.2: Sends a HEADERS frame that contains the TE header field with any value other than \"trailers\"",

@@ -42,7 +42,7 @@ type testGate struct {
 	tokens   map[string]string
 	upstream *recorder
 	process  *exec.Cmd
-	// environment is what the process finds beside this one's.
+	// environment has the variables of the process in addition to the variables of the test.
 	environment []string
 	arguments   []string            // arguments of serve, behind --config
 	collector   *testotlp.Collector // nil unless the script starts one
@@ -79,7 +79,8 @@ func newTestGate(dir string) *testGate {
 	northwind, borealis, dormant := testpki.NewCA("Northwind Root"), testpki.NewCA("Borealis Root"), testpki.NewCA("Dormant Root")
 	ledger, gateNames := testpki.DNS("ledger.northwind.example"), testpki.DNS("api.example.test", "as.example.test")
 	constrained := northwind.Intermediate("Northwind Issuing", testpki.PermitDirectory(pkix.Name{Organization: []string{"Northwind"}}))
-	// Northwind's authority has certified that of borealis, and borealis northwind's name.
+	// Northwind's authority has certified the authority of borealis, and borealis' authority has certified a leaf
+	// with northwind's name.
 	crossed := borealis.Leaf("ledger", ledger)
 	crossed.Intermediates = []*x509.Certificate{northwind.Intermediate("Borealis Root", testpki.Keyed(borealis.Key.Public())).Cert}
 	shortKey, err := rsa.GenerateKey(rand.Reader, 1024)

@@ -59,8 +59,8 @@ func nested(depth int) []byte {
 	return der
 }
 
-// T-TLS-10, 15, 16, 17, 20, 26: whatever an unauthenticated client sends during the handshake ends
-// its own connection only, and it cannot write a line of the log.
+// T-TLS-10, 15, 16, 17, 20, 26: bytes that an unauthenticated client sends during the handshake can
+// end only the client's own connection, and cannot write a line of the log.
 func TestHostileHandshakes(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

@@ -167,8 +167,8 @@ func serveFrames(conn net.Conn) {
 	}
 }
 
-// An answer over HTTP/2 that is malformed is 502, and one that breaks off never looks whole, over any
-// version of HTTP.
+// A malformed response over HTTP/2 becomes 502. A response that breaks off never looks whole to the
+// client, over any version of HTTP.
 func TestMalformedAnswersOverHTTP2(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

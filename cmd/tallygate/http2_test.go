@@ -235,7 +235,7 @@ func TestHTTP2Messages(t *testing.T) {
 	r.check(r.stop())
 }
 
-// T-H2-01 to 03: a flood ends its own connection and no other.
+// T-H2-01 to 03: a flood ends only its own connection.
 func TestHTTP2Floods(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

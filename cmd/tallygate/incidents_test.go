@@ -19,12 +19,12 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// An incident is what an operator is woken up for. play makes it happen; the other fields are what the
+// An incident needs an operator at once. play causes it; the other fields have the signs that the
 // operator must see.
 type incident struct {
 	name string
 	play func(n *night)
-	// alerts are those that begin to fire, each with what it is about.
+	// alerts are the alerts that begin to fire, each with its labels.
 	alerts []string
 	// line are members of the log line of the last refusal.
 	line map[string]string
@@ -176,8 +176,8 @@ apis:
 	return n
 }
 
-// lastLong gives northwind and borealis certificates that end in ten years, and new tokens, since those of
-// the other tests end within a day, of which an alert warns.
+// lastLong gives northwind and borealis certificates that end in ten years, and new tokens, because the
+// certificates of the other tests end within a day, and an alert warns of such an end.
 func (n *night) lastLong() {
 	long := testpki.Valid(time.Now().Add(-time.Hour), time.Now().AddDate(10, 0, 0))
 	northwind, borealis := testpki.NewCA("Northwind Root", long), testpki.NewCA("Borealis Root", long)

@@ -40,8 +40,8 @@ func (w *testGate) expect(series string, want float64) error {
 	return errors.Join(err, fmt.Errorf("%s = %v, want %v", series, n, want))
 }
 
-// T-DOS-02: a connection beyond a limit is closed at once, so that one address cannot block others.
-// Open connections and the admin listener stay.
+// T-DOS-02: a connection beyond a limit is closed at once, so that a single address cannot block
+// others. Open connections and the admin listener stay.
 func TestConnectionLimits(t *testing.T) {
 	for _, address := range []string{"127.0.0.2", "127.0.0.3"} {
 		l, err := net.Listen("tcp", address+":0")

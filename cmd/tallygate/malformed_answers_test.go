@@ -163,7 +163,7 @@ func wrong(answer smuggling.Response, got received, err error) string {
 		return "want 502"
 	case answer.Fault == smuggling.InBody && !refused && err == nil && got.whole:
 		return "want 502, or a response that breaks off"
-	case answer.Status == http.StatusNotModified: // a client may take the length for that of a body
+	case answer.Status == http.StatusNotModified: // a client may expect a body of this length
 		if err != nil || got.status != answer.Status || got.body != "" {
 			return "want 304"
 		}
@@ -218,7 +218,8 @@ func TestMalformedAnswers(t *testing.T) {
 	r.check(r.stop())
 }
 
-// An upstream that sends informational responses without end takes no longer than one that is silent.
+// An upstream that sends informational responses without end occupies a request no longer than a silent
+// upstream.
 func TestEndlessInformation(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

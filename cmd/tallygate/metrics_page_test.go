@@ -17,7 +17,7 @@ var absent = map[string]string{
 	"tallygate_issuer_tokens_issued_total": "a token",
 }
 
-// docs/metrics.md has every metric of a running gate with its type and labels, and no other.
+// docs/metrics.md has exactly the metrics of a running gate, with their types and labels.
 func TestMetricsPage(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

@@ -28,8 +28,8 @@ const (
 	ordersAPI   = "https://orders.example.test"
 )
 
-// shapes has at least one token for each profile. Their members and the order of magnitude of
-// their values are those of the vendors' documentation; names and values are made up.
+// shapes has at least one token for each profile. The members, and the order of magnitude of the
+// values, come from the vendors' documentation; names and values are invented.
 func shapes() []shape {
 	type M = testpki.M
 	return []shape{

@@ -121,8 +121,8 @@ func TestReloadOfHalfAConfigurationAfterAFault(t *testing.T) {
 	r.check(r.stop())
 }
 
-// A configuration that was written in place and ends within a line counts as truncated, whatever
-// its age.
+// A configuration that was written in place and ends within a line is truncated, even if the file
+// is old.
 func TestReloadOfHalfALine(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

@@ -16,7 +16,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// A reloading is a gate whose files a test changes while it runs.
+// A reloading gate has files that a test changes while the gate runs.
 type reloading struct {
 	*testGate
 	t *testing.T

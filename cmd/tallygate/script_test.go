@@ -134,9 +134,9 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	// end: stop the gate by SIGINT, which must succeed; no token may be in its log.
 	// (testscript has a stop of its own, which skips the rest of the script.)
 	"end": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(of(ts).stop()) },
-	// token NAME CERT CLIENT [claims=JSON] [header=JSON] [key=other]: make a token
-	// bound to CERT; JSON members are merged over the good ones, null removes one, and
-	// @thumbprint is that of CERT, @jkt that of the key of call's proofs.
+	// token NAME CERT CLIENT [claims=JSON] [header=JSON] [key=other]: make a token bound to CERT; JSON
+	// members are merged over the good ones, null removes a member, @thumbprint is the thumbprint of
+	// CERT, and @jkt is the thumbprint of the key of call's proofs.
 	"token": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(of(ts).mint(args)) },
 	// call [-cert NAME] [-token NAME] [-H 'Name: value'] [-h2] [-host H] [-sni NAME] [-to LISTENER]
 	// [-body N] [-chunked] [-form ENCODED] [-until STATUS] [-scheme NAME] [-proof JSON|again]
@@ -168,8 +168,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 			ts.Fatalf("the request does not reach the upstream")
 		}
 	},
-	// raw [-cert NAME] FILE: send a file's bytes, line ends as CR LF, $NAME of a token
-	// replaced, and print whatever comes back.
+	// raw [-cert NAME] FILE: send a file's bytes, line ends as CR LF, $NAME of a token replaced, and
+	// print the bytes of the answer.
 	"raw": func(ts *testscript.TestScript, _ bool, args []string) {
 		w := of(ts)
 		ts.Check(w.raw(ts.ReadFile(args[len(args)-1]), args[:len(args)-1]))
@@ -235,8 +235,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	},
 	// log: print the gate's log so far.
 	"log": func(ts *testscript.TestScript, _ bool, _ []string) { _, _ = ts.Stdout().Write(of(ts).log.Bytes()) },
-	// crl FILE CA [CERT]...: write the list of an authority, revoking certificates; with
-	// -stale before FILE, one that is past its next update.
+	// crl FILE CA [CERT]...: write the list of an authority, revoking certificates; with -stale before
+	// FILE, the list is past its next update.
 	"crl": func(ts *testscript.TestScript, _ bool, args []string) {
 		w := of(ts)
 		var options []testpki.ListOption
@@ -282,8 +282,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 			_, _ = fmt.Fprintln(ts.Stdout())
 		}
 	},
-	// behave MODE: what the upstream does with the next requests: echo, hang, reset, early;
-	// those that hang do so no more.
+	// behave MODE: set how the upstream handles the next requests: echo, hang, reset, early. Requests
+	// that hang continue.
 	"behave": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).upstream.behave(args[0]) },
 }
 

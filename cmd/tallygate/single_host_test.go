@@ -138,7 +138,7 @@ func TestCompose(t *testing.T) {
 	})
 	settings := filepath.Join(folder, "gate", "tallygate.yaml")
 	edit(t, settings, `127\.0\.0\.1:8080`, "127.0.0.1:"+port)
-	// Not 8443 on all addresses, which are also those of the pods of other tests.
+	// Not 8443 on all addresses, because the pods of other tests listen at some of these addresses.
 	edit(t, settings, `(listener:\n  address: ):\d+`, "${1}:"+freePort(t))
 	edit(t, settings, `admin:.*`, `admin: {address: "127.0.0.1:`+freePort(t)+`"}`)
 	gate := &hosted{t: t, dir: filepath.Dir(settings)}

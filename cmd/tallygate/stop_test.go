@@ -14,7 +14,7 @@ import (
 )
 
 // Connections without any request are not cut-off requests: a stop ends in time and without an
-// error, however short drain.timeout is.
+// error, even with a very short drain.timeout.
 func TestStopWithSilentConnections(t *testing.T) {
 	t.Parallel()
 	d := newDrained(t, 0, time.Second)

@@ -90,8 +90,8 @@ func (r *reloading) endings(by string) (n int) {
 	return n
 }
 
-// A reload ends the streams and tunnels of callers that it removes, and no others. A stop ends the
-// others in time. Each end has its log line.
+// A reload ends only the streams and tunnels of callers that it removes. A stop ends the other
+// streams in time. Each end has its log line.
 func TestReloadEndsStreams(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

@@ -64,8 +64,9 @@ func TestUnusableCertificates(t *testing.T) {
 	}
 }
 
-// A certificate that crypto/x509 cannot parse ends the handshake before the gate sees it, whatever
-// on_failure says. The log names each fault once in ten seconds, and nothing is answered or forwarded.
+// A certificate that crypto/x509 cannot parse ends the handshake before the gate sees the certificate,
+// for every value of on_failure. The log names each fault once in ten seconds, and no request is
+// answered or forwarded.
 func TestUnparsedCertificates(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

@@ -18,7 +18,7 @@ import (
 	"github.com/tallygate/tallygate/internal/http1/smuggling"
 )
 
-// A reading is what a server says that it has read of a request.
+// A reading is a request as a server reports that it has read it.
 type reading struct {
 	count  int
 	method string
@@ -114,8 +114,8 @@ var upstreamCases = func() []upstreamCase {
 	}
 }()
 
-// notForwarded are fields that are not compared: those of a connection, of the framing, and what the
-// gate takes out or sets itself.
+// notForwarded are fields that are not compared: fields of the connection, fields of the framing,
+// and fields that the gate removes or sets itself.
 var notForwarded = []string{
 	"authorization", "client-cert", "connection", "content-length", "expect", "forwarded", "host", "te", "trailer", "transfer-encoding",
 	"tallygate-partner", "tallygate-client-id", "tallygate.partner", "x-forwarded-for", "x-hop", "x-request-id",
@@ -298,7 +298,7 @@ func (u *upstreamTest) overHTTP2(t *testing.T) {
 	}
 }
 
-// framingFields are fields that HTTP/2 does not have or that net/http sets, and one that Connection names.
+// framingFields are fields that HTTP/2 does not have or that net/http sets, and a field that Connection names.
 var framingFields = []string{"connection", "content-length", "te", "trailer", "transfer-encoding", "expect", "x-hop"}
 
 // identity checks the fields that must be ours.

@@ -20,7 +20,8 @@ import (
 	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
-// upstreamTools is where make installs the Python servers, and make upstreams those of Java.
+// upstreamTools is the folder into which make installs the Python servers, and make upstreams installs the Java
+// servers.
 const upstreamTools = "../../.tools/upstreams-1"
 
 // A serverProgram is a program that runs one or more of the servers of TestRealUpstreams.
@@ -32,9 +33,9 @@ type serverProgram struct {
 	command  []string // with the same variables
 }
 
-// The variables are DIR, an empty folder; TESTDATA and TOOLS, folders; PORT and LISTEN, the server's port
-// and address; USER, that of the test; PORTS, the ports of all servers of the program; READER and READER_PORT, the address and the
-// port of a server of this test to which a proxy forwards.
+// The variables are DIR, an empty folder; TESTDATA and TOOLS, folders; PORT and LISTEN, the server's port and
+// address; USER, the user of the test; PORTS, the ports of all servers of the program; READER and READER_PORT, the
+// address and the port of a server of this test to which a proxy forwards.
 var serverPrograms = []serverProgram{
 	{servers: []string{"nginx"}, needs: []string{"nginx"}, file: "nginx.conf", command: []string{"nginx", "-p", "$DIR", "-c", "nginx.conf", "-e", "stderr"}},
 	{servers: []string{"apache"}, needs: []string{"apache2"}, file: "apache.conf", command: []string{"apache2", "-f", "$DIR/apache.conf", "-DFOREGROUND"}},

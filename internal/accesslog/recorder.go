@@ -1,4 +1,4 @@
-// Package accesslog records each request at its end: it writes the one line of the access log and counts the
+// Package accesslog records each request at its end: it writes the line of the access log and counts the
 // request in the metrics.
 package accesslog
 

@@ -56,8 +56,8 @@ func TestInsecureLoopbackHTTP(t *testing.T) {
 	}
 }
 
-// The gate's certificate is presented whatever authorities the server names, and is read for each
-// connection. While the files do not match each other, the last good pair is used.
+// The gate presents its certificate for any authorities that the server names, and reads the files
+// for each connection. While the files do not match each other, the last good pair is used.
 func TestClientCertificate(t *testing.T) {
 	s := newTestServer(t, true)
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL}})

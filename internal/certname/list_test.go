@@ -37,8 +37,9 @@ func TestListTime(t *testing.T) {
 		return c
 	}
 	const few, many = 500, 4000
-	// linear runs until the best time of many names is at most 24 times that of few. Linear is 4000/500 = 8 times,
-	// quadratic is 64 times. Other processes make single runs longer, so that only the best times count.
+	// linear runs until the best time of many names is at most 24 times the best time of few names. Linear growth
+	// is 4000/500 = 8 times, quadratic growth 64 times. Other processes make single runs longer, so linear
+	// compares the best times.
 	linear := func(name string, want [2]int, certs [2]*x509.Certificate) {
 		best := [2]time.Duration{time.Hour, time.Hour}
 		for range 30 {

@@ -93,7 +93,7 @@ func TestInvalidConfiguration(t *testing.T) {
 	}
 }
 
-// Without arguments tallygate says what it is and where to begin, whatever os.Args and the folder hold.
+// Without arguments tallygate describes itself and the first command to run, for any os.Args and folder.
 func TestNoArguments(t *testing.T) {
 	t.Chdir(filepath.Dir(write(t, defaultConfig, []byte("lisener: {}\n"))))
 	defer func(was []string) { os.Args = was }(os.Args)

@@ -69,7 +69,7 @@ func newTokenServer(t *testing.T, edits ...func(*tls.Config)) *tokenServer {
 	s.TLS = &tls.Config{
 		Certificates: []tls.Certificate{w.ca.Leaf("as", testpki.IP("127.0.0.1")).TLS()},
 		ClientAuth:   tls.RequestClientCert,
-		ClientCAs:    testpki.Pool(w.ca), // named to the client, and not those of its certificate
+		ClientCAs:    testpki.Pool(w.ca), // the authorities that the server names to the client, not the authorities of its own certificate
 	}
 	for _, edit := range edits {
 		edit(s.TLS)

@@ -86,7 +86,7 @@ func TestTrustFiles(t *testing.T) {
 	}
 	store("northwind.crl", partner.RevocationList())
 	second := testpki.NewCA("Second").CertPEM()
-	// What is behind the good certificate, by what the error says of it.
+	// The blocks behind the good certificate, by the text of the error.
 	faults := map[string]string{
 		"cut short": string(second[:len(second)/2]), "a private key": string(partner.KeyPEM()),
 		"parsing": strings.Replace(string(second), "MII", "AAA", 1), "a block of type": strings.ReplaceAll(string(second), "CERTIFICATE", "X509 CRL"),

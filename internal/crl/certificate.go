@@ -33,7 +33,7 @@ func serialOf(c *x509.Certificate) (s serial, ok bool) {
 type Certificate struct {
 	by        signer // the zero signer if no known authority signed the certificate
 	number    serial
-	listable  bool     // the serial number is one that a list can have
+	listable  bool     // a revocation list can have the serial number
 	authority bool     // true for the certificate of an authority, false for the client's certificate
 	points    []string // the URIs of its CRL distribution points
 }

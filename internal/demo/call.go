@@ -63,8 +63,8 @@ type call struct {
 	reason       string // expected reason of the refusal; "": the request is granted
 }
 
-// play sends c with northwind's token, prints it and checks the result. A refused request must not
-// reach the API.
+// play sends the request c with northwind's token, prints it and checks the result. A refused
+// request must not reach the API.
 func (t *tour) play(ctx context.Context, c call) error {
 	client, err := t.client(c.partner)
 	if err != nil {

@@ -1,6 +1,6 @@
 // Package demo shows the gate and the issuer at work on loopback: it makes certificates, starts the
-// gate and the issuer, and plays a tour of requests. [Init] leaves the same certificates with a first
-// configuration for the reader to change.
+// gate and the issuer, and sends the requests of a tour. [Init] leaves the same certificates with a
+// first configuration for the reader to change.
 package demo
 
 import (

@@ -15,7 +15,7 @@ import (
 	"github.com/tallygate/tallygate/internal/tokenclient"
 )
 
-// tour plays the steps in order. It returns the error of the first step with an unexpected result.
+// tour runs the steps in order. It returns the error of the first step with an unexpected result.
 func (d *demo) tour(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -97,7 +97,7 @@ func (t *tour) call(ctx context.Context) error {
 	return nil
 }
 
-// refuses returns a step that plays c and explains its refusal.
+// refuses returns a step that sends c and explains its refusal.
 func (t *tour) refuses(c call, why string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		err := t.play(ctx, c)

@@ -11,9 +11,9 @@ import (
 
 var errLogLine = errors.New("expected one line of the gate's log, a JSON object with the member msg")
 
-// ParseLogLine returns the members of the one line in text. Bytes before the first brace are skipped,
-// because collectors of logs put names and times before a line. Members that occur twice are both
-// returned. The error quotes nothing.
+// ParseLogLine returns the members of the only line in text. Bytes before the first brace are
+// skipped, because collectors of logs put names and times before a line. Members that occur twice are
+// both returned. The error quotes nothing.
 func ParseLogLine(text []byte) ([]LogField, error) {
 	start := bytes.IndexByte(text, '{')
 	if start < 0 {

@@ -95,8 +95,9 @@ func TestMapping(t *testing.T) {
 	}
 }
 
-// A claim of the wrong type makes the token malformed, whatever its name is. So do two claims that
-// name two clients, in any order: the order of the configuration must not choose.
+// A claim of the wrong type makes the token malformed, also if the claim has a configured name. So
+// do two claims that name two clients, in any order: the order of the configuration must not
+// choose.
 func TestMappingRefuses(t *testing.T) {
 	settings := config.AuthorizationServer{
 		ClientClaim: []config.ClaimName{"client_id", "azp"}, SubjectClaim: "uid", ScopeClaim: "scp", RolesAsScopes: "roles",

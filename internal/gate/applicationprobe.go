@@ -99,7 +99,7 @@ func callApplication(ctx context.Context, target *url.URL) (status int, err erro
 		return 0, err
 	}
 	defer response.Body.Close()
-	_, _ = io.CopyN(io.Discard, response.Body, mostApplicationBody) // the status is known, whatever follows
+	_, _ = io.CopyN(io.Discard, response.Body, mostApplicationBody) // an error does not change the status, which is known
 	if response.StatusCode < http.StatusOK || response.StatusCode > 599 {
 		return 0, fmt.Errorf("status %d", response.StatusCode)
 	}

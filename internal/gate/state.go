@@ -25,8 +25,8 @@ import (
 	"github.com/tallygate/tallygate/validate"
 )
 
-// A state is everything that one configuration describes, loaded and connected. A state never
-// changes; a reload builds a new state.
+// A state has all that a configuration describes, loaded and connected. A state never changes; a
+// reload builds a new state.
 type state struct {
 	cfg        *config.Config
 	lease      *reuse.Lease // holds the objects that s shares with other states

@@ -7,7 +7,7 @@ import (
 	"github.com/tallygate/tallygate/internal/ascii"
 )
 
-// A framing has what the fields of a head say about the body and the host.
+// A framing has the facts about the body and the host in the fields of a head.
 type framing struct {
 	hasHost bool
 	host    span

@@ -35,8 +35,8 @@ func TestParseRequest(t *testing.T) {
 	}
 }
 
-// A request is the same in whatever pieces it arrives, and incomplete until its last byte has arrived. It ends
-// before the next request.
+// The parser reads the same request for all sizes of the pieces in which its bytes arrive. A request is
+// incomplete until its last byte has arrived. It ends before the next request.
 func TestValid(t *testing.T) {
 	for _, text := range valid {
 		want, _, err := readRequests(text, len(text))
@@ -62,7 +62,7 @@ func TestValid(t *testing.T) {
 	}
 }
 
-// A request is refused with the same error in whatever pieces it arrives.
+// The parser refuses a request with the same error for all sizes of the pieces in which its bytes arrive.
 func TestMalformed(t *testing.T) {
 	for _, c := range malformed {
 		for _, text := range c.texts {

@@ -1,5 +1,5 @@
 // Package http1 has the grammar of HTTP/1.1 messages (RFC 9112). The gate's server and its client for
-// upstreams use this one grammar. The grammar refuses invalid bytes, and bytes that two implementations
+// upstreams use the same grammar. The grammar refuses invalid bytes, and bytes that two implementations
 // could read as different messages. It repairs nothing, and knows neither sockets nor deadlines.
 package http1
 

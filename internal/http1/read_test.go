@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// A received is a request that was read with its body.
+// A received request has been read with its body.
 type received struct {
 	Request
 	Body    string
@@ -72,7 +72,7 @@ func readRequest(p *Parser, in *bufio.Reader) (Request, error) {
 	}
 }
 
-// more waits for another byte after those that are buffered.
+// more waits for another byte after the buffered bytes.
 func more(in *bufio.Reader, started bool) error {
 	_, err := in.Peek(in.Buffered() + 1)
 	if errors.Is(err, io.EOF) && (started || in.Buffered() > 0) {

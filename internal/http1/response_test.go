@@ -123,7 +123,7 @@ func TestPersistent(t *testing.T) {
 	}
 }
 
-// Names and tokens are compared without regard to the case of ASCII letters, and of no others.
+// Names and tokens are compared without regard to the case of ASCII letters. The case of other letters matters.
 func TestHasToken(t *testing.T) {
 	fields := []Field{{"Connection", "keep-alive, X-Ticket"}, {"X", "close"}, {"CONNECTION", "\tUpgrade "}, {"\u212aeep", "a"}}
 	for token, want := range map[string]bool{"keep-alive": true, "x-ticket": true, "upgrade": true, "close": false, "x": false, "x-tic\u212aet": false, "": false} {

@@ -85,7 +85,7 @@ func headerOf(fields []Field, chunked bool) http.Header {
 	return h
 }
 
-// A reading is what a message says.
+// A reading is a message as a parser has read it.
 type reading struct {
 	Start   string
 	Host    string
@@ -191,8 +191,8 @@ func requestSeeds(f *testing.F) {
 	}
 }
 
-// What is accepted as requests, http.ReadRequest and net/http's server accept and read alike. The pieces in which
-// the bytes arrive make no difference.
+// http.ReadRequest and net/http's server accept every request that the parser accepts, and read it in the same
+// way. The sizes of the pieces in which the bytes arrive do not matter.
 func FuzzRequests(f *testing.F) {
 	requestSeeds(f)
 	f.Fuzz(func(t *testing.T, text string, pieces uint8) { checkRequests(t, text, 1+int(pieces)) })
@@ -227,7 +227,7 @@ func checkArrived(t *testing.T, text string) {
 	}
 }
 
-// What is accepted as a response, http.ReadResponse accepts and reads alike.
+// http.ReadResponse accepts every response that the parser accepts, and reads it in the same way.
 func FuzzResponse(f *testing.F) {
 	for _, c := range validResponses {
 		f.Add(c.text, false, uint8(0))

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A served is a connection to net/http's server on which text arrives at once and then the end.
+// A served connection leads to net/http's server. Its text arrives at once, and then the connection ends.
 type served struct {
 	mu       sync.Mutex
 	text     *strings.Reader

@@ -31,8 +31,8 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, "%s %s %s", r.Method, r.RequestURI, body)
 }
 
-// A client that leaves while it waits is noticed, however long the response would take, and its request is
-// cancelled. A client that has sent its last byte has left too, unless its response comes soon.
+// If a client disconnects while it waits for a response, the server notices it and cancels the request. A
+// client that has sent its last byte has left too, unless its response comes soon.
 func TestClientLeaves(t *testing.T) {
 	for name, leave := range map[string]func(*tls.Conn) error{
 		"with close_notify":     func(c *tls.Conn) error { return c.Close() },
@@ -313,8 +313,8 @@ func TestServerBoundsTime(t *testing.T) {
 	}
 }
 
-// Bytes of one request are not lost or mixed up, whatever the sizes and the pauses of the pieces, and
-// wherever the buffers end.
+// No byte of a request is lost or misplaced, for all sizes and pauses of the pieces, and for all
+// positions of the buffers' ends.
 func TestAnyPieces(t *testing.T) {
 	t.Parallel()
 	s := quick(newTestServer(t, echo))

@@ -116,9 +116,9 @@ func aborts(program []byte) bool {
 	return false
 }
 
-// A client reads the same responses from this server and from net/http, whatever a handler does. Fields for
-// the connection and unknown lengths may differ in their form. A response that the handler aborts, or
-// whose body is shorter than declared, is broken off in both.
+// A client reads the same responses from this server and from net/http, for all that a handler can do.
+// Fields for the connection and unknown lengths may differ in their form. A response that the handler
+// aborts, or whose body is shorter than declared, is broken off in both.
 func FuzzAnswers(f *testing.F) {
 	var program atomic.Pointer[[]byte]
 	handler := func(w http.ResponseWriter, r *http.Request) { act(w, r, *program.Load()) }
@@ -218,7 +218,7 @@ func TestWriteFields(t *testing.T) {
 				c.handler(w.(http1.ResponseWriter))
 			}
 		})
-		got, _, _ := strings.Cut(s.ask(t, c.request+until), "HTTP/1.1 200 OK\r\nDate: ") // the last header is that of the response to until
+		got, _, _ := strings.Cut(s.ask(t, c.request+until), "HTTP/1.1 200 OK\r\nDate: ") // the last header belongs to the response to until
 		if got != c.want {
 			t.Errorf("%s: got\n%q\nwant\n%q", name, got, c.want)
 		}

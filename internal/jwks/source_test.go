@@ -211,8 +211,9 @@ func TestInvalidKeySets(t *testing.T) {
 	}
 }
 
-// A key set counts whatever its content type is: object stores and some servers send text/plain
-// or application/octet-stream. What is no key set names its content type in the error.
+// A key set may have any content type: object stores and some servers send text/plain or
+// application/octet-stream. The error about a document that is not a key set names the content
+// type.
 func TestKeySetContentTypes(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	for _, contentType := range []string{"application/jwk-set+json", "application/json; charset=utf-8", "text/plain", "text/html", "application/octet-stream", "", ";"} {

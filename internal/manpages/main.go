@@ -60,7 +60,7 @@ func write(dir, version, date string) error {
 	return nil
 }
 
-// addPages adds the page of c, and those of the commands below it, to files.
+// addPages adds the page of c, and the pages of the commands below it, to files.
 func addPages(files map[string][]byte, c *cobra.Command, version, date string) {
 	files["man1/"+pageName(c)+".1"] = page(c, version, date)
 	for _, below := range c.Commands() {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A thing is a value whose making and closing a test follows.
+// A thing is a value whose creation and closing a test can count.
 type thing struct {
 	name, key string
 	previous  *thing
@@ -158,7 +158,7 @@ func TestSeparate(t *testing.T) {
 	}
 }
 
-// What belongs to a name is removed once no lease holds the name.
+// The value of a name is removed when no lease holds the name.
 func TestHold(t *testing.T) {
 	var pool Pool
 	first, next := pool.Lease(), pool.Lease()

@@ -192,7 +192,7 @@ func text(t *testing.T, v any) string {
 	return string(b)
 }
 
-// What makes the gate refuse a token is missing, and the block is valid all the same.
+// The block lacks the settings by which the gate would refuse the token, and is valid without them.
 func TestMissing(t *testing.T) {
 	for name, c := range map[string]struct {
 		header, claims testpki.M

@@ -1,5 +1,5 @@
-// Package strictyaml decodes YAML into typed structs, whatever their purpose is. It differs from other
-// decoders in four ways:
+// Package strictyaml decodes YAML into typed structs of any package. It differs from other decoders in
+// four ways:
 //
 //   - Unknown and repeated keys, merge keys, explicit types and further documents are faults.
 //   - Each type of value has one notation, and nothing in a value is expanded.

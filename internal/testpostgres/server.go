@@ -237,7 +237,7 @@ func (s *Server) Exec(database string, statements ...string) {
 	}
 }
 
-// Value returns the one value of a query of the administrator, as text.
+// Value returns the only value in the result of a query of the administrator, as text.
 func (s *Server) Value(database, query string) (value string) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

@@ -42,8 +42,8 @@ func TestTornHeader(t *testing.T) {
 	}
 }
 
-// What must have no body and announces one may be followed by it at any time: no other
-// request is sent on that connection.
+// A response that must have no body but announces a body may be followed by the body at any time,
+// so the client sends no other request on its connection.
 func TestAnnouncedBody(t *testing.T) {
 	for _, head := range []string{
 		"HTTP/1.1 204 No Content\r\nContent-Length: 44\r\n\r\n",

@@ -152,7 +152,7 @@ func TestHeaderTimeout(t *testing.T) {
 	}
 }
 
-// Nor is a request sent again because its answer is late, however idempotent it is.
+// A request is not sent again because its response is late, even if it is idempotent.
 func TestHeaderTimeoutLater(t *testing.T) {
 	against(t, 100*time.Millisecond, func(s *server, conn net.Conn, in *bufio.Reader) {
 		for s.next(in) != nil {

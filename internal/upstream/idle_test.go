@@ -55,7 +55,7 @@ func TestServerThatClosesIdleConnections(t *testing.T) {
 	}
 }
 
-// A stuffed is a connection whose peer reads nothing more once full is set, so that a write waits.
+// The peer of a stuffed connection stops reading when full is set, so that a write waits.
 type stuffed struct {
 	*net.TCPConn
 	full   atomic.Bool

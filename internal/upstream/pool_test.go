@@ -73,7 +73,7 @@ func TestPool(t *testing.T) {
 	}
 	gatetest.Eventually(t, "the other connections are closed", func() bool { return s.living() == 8 })
 
-	// What was used last is used first, so that the others can grow old.
+	// The connection that was used last is used first, so that the other connections reach their idle timeout.
 	for range 3 {
 		together(t, direct, 1)
 	}
@@ -81,14 +81,14 @@ func TestPool(t *testing.T) {
 		t.Errorf("%d connections, of %d made", len(now), s.connections.Load())
 	}
 
-	// Buffers are not kept for those that have nothing to do.
+	// Idle connections have no buffers.
 	for _, c := range direct.pool.held() {
 		if c.Buffers != nil {
 			t.Error("an idle connection has buffers")
 		}
 	}
 
-	// Those that are too old go, and those that the server has closed.
+	// The pool closes connections that are too old and connections that the server has closed.
 	direct.pool.mu.Lock()
 	for _, c := range direct.pool.idle[:3] {
 		c.idleSince = c.idleSince.Add(-time.Hour)

@@ -35,8 +35,8 @@ func hangingUp(last string) connHandler {
 	}
 }
 
-// What is sent on a connection that the server closes at that moment is sent again only if
-// that is safe, and only if nothing of an answer came.
+// If the server closes a connection while a request is sent, the client sends the request again
+// only if this is safe and no byte of a response has arrived.
 func TestStaleConnection(t *testing.T) {
 	settings, trusting := secure()
 	for _, tt := range []struct {
@@ -90,8 +90,8 @@ func TestStaleConnection(t *testing.T) {
 	}
 }
 
-// What happened to an idle connection is noticed before it is used, above all for requests
-// that may not be repeated: its end, and anything that was said without being asked.
+// Before the client uses an idle connection, it detects that the connection has ended or that the
+// server has sent bytes without a request. This matters most for requests that may not be repeated.
 func TestIdleConnection(t *testing.T) {
 	settings, trusting := secure()
 	for _, tt := range []struct {

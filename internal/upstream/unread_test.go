@@ -9,8 +9,9 @@ import (
 	"testing"
 )
 
-// A connection is used again after a request with a body only when the status of the answer
-// says that the body was read; after a request without a body, whatever the status.
+// A connection is used again after a request with a body only if the status of the response shows
+// that the server has read the body; after a request without a body, it is used again for any
+// status.
 func TestStatusOfAnUnreadBody(t *testing.T) {
 	for status, kept := range map[int]bool{
 		200: true, 201: true, 204: true, 303: true,

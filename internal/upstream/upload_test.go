@@ -38,8 +38,8 @@ func impatient(t testing.TB, s *server) standardClient {
 	return direct
 }
 
-// What a request's body does is the client's doing. The server hears of no request whose
-// body is not what was announced.
+// A fault of a request's body is a fault of the client. The server never gets a whole request whose
+// body differs from its announced length.
 func TestRequestBodies(t *testing.T) {
 	s := listen(t, nil, answering(fine, false))
 	transport := clientOf(t, s, nil, enough)
@@ -139,8 +139,7 @@ func TestLateBody(t *testing.T) {
 	})
 }
 
-// A refusing is a connection that takes the beginning of a request and no more, once the
-// server has answered that.
+// A refusing connection takes only the beginning of a request after the server has responded to it.
 type refusing struct {
 	*net.TCPConn
 	begun    bool

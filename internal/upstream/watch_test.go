@@ -31,7 +31,7 @@ func (c *counted) Done() <-chan struct{} {
 	return c.Context.Done()
 }
 
-// What is answered at once costs no watch; what is not costs one.
+// A request whose response arrives at once needs no watch. Any other request needs a single watch.
 func TestWatch(t *testing.T) {
 	s := listen(t, nil, func(s *server, conn net.Conn, in *bufio.Reader) {
 		for r := s.next(in); r != nil; r = s.next(in) {
@@ -245,8 +245,8 @@ func TestCancelledSend(t *testing.T) {
 	}
 }
 
-// The timeout is that of the configuration, whether the watch would begin before it or not:
-// for the answer, and for the request itself.
+// The timeout of the configuration holds for the response and for sending the request, whether the
+// watch begins before the timeout or not.
 func TestHeaderTimeoutIsExact(t *testing.T) {
 	for _, timeout := range []time.Duration{unwatched / 2, 2 * unwatched} {
 		t.Run(timeout.String(), func(t *testing.T) {
@@ -270,7 +270,7 @@ func TestHeaderTimeoutIsExact(t *testing.T) {
 	}
 }
 
-// What goes wrong while the body is sent has its own name, too, which net/http would hide.
+// An error while the body is sent has a label of its own, which net/http would hide.
 func TestHeaderTimeoutInTheBody(t *testing.T) {
 	direct := clientOf(t, listen(t, nil, answering(fine, false)), nil, 2*unwatched)
 	ours, theirs := net.Pipe() // a net.Pipe has no buffer

@@ -115,8 +115,8 @@ func TestInexpressibleNames(t *testing.T) {
 	}
 }
 
-// Without a certificate, a rule that reads it refuses, however it reads it. Rules decided
-// without it are unaffected.
+// Without a certificate, every rule that reads a member of certificate refuses. Other rules are
+// unaffected.
 func TestNoCertificate(t *testing.T) {
 	in := input()
 	in.Certificate, in.Thumbprint = nil, ""

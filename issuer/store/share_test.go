@@ -77,7 +77,7 @@ func TestTokenShare(t *testing.T) {
 	}
 }
 
-// The file stays within the size that defaultTokenBytes assumes, however often clients fill it.
+// The file stays within the size that defaultTokenBytes assumes, even if clients fill it again and again.
 func TestTokenFileSize(t *testing.T) {
 	if testing.Short() {
 		t.Skip("not with -short")

@@ -151,7 +151,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// Only the owner may read the state, whatever the umask, and a second process gets ErrInUse.
+// Only the owner may read the state, with any umask, and a second process gets ErrInUse.
 func TestFile(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "state")
 	before := syscall.Umask(0)

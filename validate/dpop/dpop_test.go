@@ -370,7 +370,7 @@ func FuzzCheck(f *testing.F) {
 	})
 }
 
-// What a proof costs beside the token: parsing and one signature.
+// The cost of a proof in addition to the token: parsing and a signature check.
 func BenchmarkCheck(b *testing.B) {
 	for _, algorithm := range []string{"ES256", "EdDSA", "PS256"} {
 		b.Run(algorithm, func(b *testing.B) {

@@ -34,7 +34,7 @@ type shard struct {
 	forgotten int64
 }
 
-// A used is the entry of one used proof.
+// A used is the entry of a proof that was used.
 type used struct {
 	id      identity
 	owner   string

@@ -12,7 +12,7 @@ import (
 	"github.com/tallygate/tallygate/internal/http1/smuggling"
 )
 
-// The valid requests of the catalogue are those that net/http reads, and their names are unique.
+// net/http reads every valid request of the catalogue. The names are unique.
 func TestRequests(t *testing.T) {
 	names, faults := map[string]bool{}, 0
 	for _, r := range smuggling.Requests("/accounts/7", "api.example.test", "X-Token: secret\r\n") {
