@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -62,11 +63,12 @@ var (
 // Send sends request, whose context bounds the whole exchange, and reads the response. Send returns
 // ErrTooLarge for a response of more than limit bytes, and ErrEncoded for a response with a content
 // encoding, because few compressed bytes can inflate to any size. Errors do not quote the URL, whose
-// query may be secret. A [*net.OpError] with Op "dial" means that no byte of the request was sent.
+// query may be secret, and not the response, in which the server may repeat secrets of the request. A
+// [*net.OpError] with Op "dial" means that no byte of the request was sent.
 func Send(client *http.Client, request *http.Request, limit int64) (*Response, error) {
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, WithoutURL(err)
+		return nil, withoutAnswer(WithoutURL(err))
 	}
 	defer func() { _ = response.Body.Close() }()
 	if len(response.Header.Values("Content-Encoding")) > 0 {
@@ -75,7 +77,7 @@ func Send(client *http.Client, request *http.Request, limit int64) (*Response, e
 	var body []byte
 	if response.ContentLength <= limit {
 		if body, err = io.ReadAll(io.LimitReader(response.Body, limit+1)); err != nil {
-			return nil, err
+			return nil, withoutAnswer(err)
 		}
 	}
 	if response.ContentLength > limit || int64(len(body)) > limit {
@@ -95,3 +97,23 @@ func WithoutURL(err error) error {
 	}
 	return err
 }
+
+// withoutAnswer returns err without what its text quotes. net/http quotes the parts of a response that it cannot
+// parse, always in quotation marks. The error of a certificate stays whole, because certificates are not secret.
+func withoutAnswer(err error) error {
+	var certificate *tls.CertificateVerificationError
+	if !strings.Contains(err.Error(), `"`) || errors.As(err, &certificate) {
+		return err
+	}
+	return unquotedError{err}
+}
+
+// An unquotedError has the text of error before the first quotation mark.
+type unquotedError struct{ error }
+
+func (e unquotedError) Error() string {
+	text, _, _ := strings.Cut(e.error.Error(), `"`)
+	return strings.TrimRight(text, " :[")
+}
+
+func (e unquotedError) Unwrap() error { return e.error }

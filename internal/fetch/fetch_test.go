@@ -87,3 +87,35 @@ func TestErrorsWithoutURL(t *testing.T) {
 		t.Errorf("NewRequest of an invalid URL = %v, want an error without the query", err)
 	}
 }
+
+// net/http quotes what it cannot parse. The errors do not, because a server can answer with the secrets of the
+// request, and the errors are logged.
+func TestErrorsQuoteNoAnswer(t *testing.T) {
+	for _, answer := range []string{
+		"canary\r\n\r\n", "HTTP/canary 200 OK\r\n\r\n", "HTTP/1.1 canary\r\n\r\n", "HTTP/1.1 200 OK\r\ncanary\r\n\r\n", "HTTP/1.1 200 OK\r\n canary: 1\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: canary\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: canary\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: canary\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: canary\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\ncanary\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\ncanary\r\n\r\n",
+		"HTTP/1.1 302 Found\r\nLocation: http://[canary\r\nContent-Length: 0\r\n\r\n",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = conn.Write([]byte(answer))
+			_ = conn.Close()
+		}))
+		client := &http.Client{Transport: NewTransport(nil)}
+		request, err := NewRequest(t.Context(), parseURL(t, server.URL), "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Send(client, request, 100)
+		if err == nil || strings.Contains(err.Error(), "canary") || !strings.Contains(err.Error(), "HTTP") && !strings.Contains(err.Error(), "header") && !strings.Contains(err.Error(), "chunk") {
+			t.Errorf("Send with the answer %q = %v, want an error that says what is malformed and quotes nothing", answer, err)
+		}
+		server.Close()
+	}
+}
