@@ -93,7 +93,7 @@ func (s *set) find(d *document, root *yaml.Node) {
 		s.objects = append(s.objects, o)
 		return
 	}
-	_, items := yamledit.Get(root, "items")
+	items := value(root, "items")
 	if items == nil || items.Kind != yaml.SequenceNode {
 		s.objects = append(s.objects, o)
 		return
