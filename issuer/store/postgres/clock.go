@@ -28,7 +28,7 @@ func (e *clockError) Error() string {
 
 // compareClocks compares the clock of the machine with the clock of the database.
 func (s *Store) compareClocks(ctx context.Context, from querier) error {
-	before := s.options.Now()
+	began, before := time.Since(s.opened), s.options.Now()
 	var database time.Time
 	if err := from.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&database); err != nil {
 		return err
@@ -43,6 +43,7 @@ func (s *Store) compareClocks(ctx context.Context, from querier) error {
 	case after.Sub(before) > maxSkew:
 		return nil // a slow query says nothing
 	}
+	s.comparedAt.Store(int64(began))
 	if previous := s.clockError.Swap(found); (previous == nil) != (found == nil) {
 		if found != nil {
 			s.options.Log.WarnContext(ctx, "the clocks of this machine and of the database differ; no tokens are issued", "error", found)
@@ -58,6 +59,15 @@ func (s *Store) compareClocks(ctx context.Context, from querier) error {
 func (s *Store) requireClock(ctx context.Context, from querier) error {
 	if err := s.compareClocks(ctx, from); err != nil {
 		return err
+	}
+	return s.clockRefusal(time.Since(s.opened))
+}
+
+// clockRefusal returns an error that wraps [store.ErrUnavailable] if the clocks differ, or if it is unknown whether they
+// do, because every query takes too long. now is the time since opened.
+func (s *Store) clockRefusal(now time.Duration) error {
+	if now-time.Duration(s.comparedAt.Load()) > staleAfter {
+		return fmt.Errorf("%w: the database answers too slowly to compare the clocks", store.ErrUnavailable)
 	}
 	if err := s.clockError.Load(); err != nil {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)

@@ -158,13 +158,11 @@ func (s *Store) pollPage(ctx context.Context, conn *pgx.Conn, last *position) (p
 // [store.ErrUnavailable], and no token may be called active. Current does not allocate if it returns
 // nil.
 func (s *Store) Current() error {
-	if age := time.Since(s.opened) - time.Duration(s.syncedAt.Load()); age > staleAfter {
+	now := time.Since(s.opened)
+	if age := now - time.Duration(s.syncedAt.Load()); age > staleAfter {
 		return fmt.Errorf("%w: the revocations in the database were last read %s ago", store.ErrUnavailable, age.Round(time.Second))
 	}
-	if err := s.clockError.Load(); err != nil {
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
-	}
-	return nil
+	return s.clockRefusal(now)
 }
 
 // health logs when the log of revocations cannot be read, and when it can be read again.

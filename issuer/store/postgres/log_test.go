@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -166,6 +167,30 @@ func TestClock(t *testing.T) {
 		if latest.Before(want) || err != nil {
 			t.Errorf("%s: LatestIssue returned %v, %v; want %v or later", name, latest, err, want)
 		}
+	}
+}
+
+// While every query is so slow that the clocks cannot be compared, nothing is decided: the clock may be ahead of what
+// LatestIssue covers.
+func TestClockUnknown(t *testing.T) {
+	server := testpostgres.Shared(t)
+	o := options(t, server.Database())
+	var calls atomic.Int64
+	o.Now = func() time.Time { // a query begins 0.9 s before the time of the database and ends 0.9 s after it
+		if calls.Add(1)%2 == 1 {
+			return time.Now().Add(-900 * time.Millisecond)
+		}
+		return time.Now().Add(900 * time.Millisecond)
+	}
+	s := open(t, o)
+	if err := s.Revocations(func(store.Revocation) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Current(); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("Current returned %v, want ErrUnavailable", err)
+	}
+	if _, err := s.Sweep(time.Now()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("Sweep returned %v, want ErrUnavailable", err)
 	}
 }
 

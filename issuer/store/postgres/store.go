@@ -60,6 +60,7 @@ type Store struct {
 
 	opened     time.Time
 	syncedAt   atomic.Int64 // when the last complete reading of the log began: nanoseconds after opened
+	comparedAt atomic.Int64 // when the comparison of the clocks began that said something last: nanoseconds after opened
 	clockError atomic.Pointer[clockError]
 	health     health
 
@@ -89,6 +90,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		options: o, pool: pool, connect: settings.ConnConfig, seal: seal, maxTokenBytes: defaultTokenBytes,
 		opened: time.Now(), health: health{log: o.Log},
 	}
+	s.comparedAt.Store(int64(-2 * staleAfter)) // never
 	if err := s.prepare(ctx); err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("%s: %w", o.Database.URL, err)
