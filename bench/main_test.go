@@ -71,7 +71,8 @@ func once() func(*http.Request) bool {
 	return func(*http.Request) bool { return requests.Add(1) > 1 }
 }
 
-// A peer is not measured unless it grants the valid request and refuses what it claims to check.
+// A peer is not measured unless it grants the valid request and refuses a request for each check that it
+// claims.
 func TestVerify(t *testing.T) {
 	env, err := newEnvironment(t.TempDir(), "", "")
 	if err != nil {

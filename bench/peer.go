@@ -24,7 +24,7 @@ type peer struct {
 	packages []string
 	// wheel is the package on PyPI that contains the program, with its version: NAME==VERSION.
 	wheel string
-	// files are what the packages must have installed beside the command.
+	// files are the files that the packages must install beside the command.
 	files []string
 	// version holds the arguments that print the version.
 	version []string

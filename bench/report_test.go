@@ -194,7 +194,7 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// -h prints the options and is no error.
+// -h prints the options and returns no error.
 func TestHelp(t *testing.T) {
 	var printed strings.Builder
 	if err := run(t.Context(), []string{"-h"}, nil, io.Discard, &printed); err != nil || !strings.Contains(printed.String(), "-figures") {

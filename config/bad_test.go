@@ -432,7 +432,7 @@ var bad = []struct {
 	{"certificate-empty", []string{`22:24: partners.list[0].applications[0].certificate: registers nothing; leave it out to accept every certificate of the partner`}},
 	{"name-without-anchor", []string{`22:24: partners.list[0].applications[0].certificate: a name needs certificates that chain to an anchor, and this partner has no anchor; list thumbprints`}},
 
-	// How applications authenticate at our own issuer, and what it gives them.
+	// The authentication of applications at our own issuer, and the settings of their tokens.
 	{"tls-nameless", []string{`24:11: partners.list[0].applications[0].certificate: tls_client_auth at our own issuer needs a name: subject_dn, san_dns, san_uri, san_ip or san_email (RFC 8705 section 2.1.2)`}},
 	{"tls-nameless-explicit", []string{`24:11: partners.list[0].applications[0].certificate: tls_client_auth at our own issuer needs a name: subject_dn, san_dns, san_uri, san_ip or san_email (RFC 8705 section 2.1.2)`}},
 	{"tls-nameless-pinned", []string{`25:24: partners.list[0].applications[0].certificate: tls_client_auth at our own issuer needs a name: subject_dn, san_dns, san_uri, san_ip or san_email (RFC 8705 section 2.1.2)`}},

@@ -149,7 +149,7 @@ func TestPosition(t *testing.T) {
 		{"listener", 3, 3},
 		{"listener.limits.body_bytes", 6, 45},
 		{"authorization_servers[1].audiences", 16, 16},    // the alias
-		{"authorization_servers[1].audiences[1]", 10, 53}, // inside what it names
+		{"authorization_servers[1].audiences[1]", 10, 53}, // inside the value that it names
 		{"apis[0].hosts[2]", 29, 41},
 		{"partners.list[0].applications[0].apis[0].api", 45, 33},
 		{"partners.list[0].applications[0].apis[0].methods[0]", 45, 53},

@@ -106,7 +106,7 @@ func isScalarType(of reflect.Type) bool {
 		reflect.PointerTo(of).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) && of != reflect.TypeFor[APIGrant]()
 }
 
-// The example has the default wherever it says so.
+// Where a comment of the example names a default, the default is correct.
 func TestExampleDefaults(t *testing.T) {
 	c, want := load(t, exampleFile), Default()
 	var server AuthorizationServer

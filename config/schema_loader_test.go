@@ -122,7 +122,7 @@ func missing(err error, path string) bool {
 	})
 }
 
-// inline replaces aliases by what they name, so that a change is in one place, and removes comments.
+// inline replaces aliases by their values, so that a change has no effect elsewhere, and removes comments.
 func inline(n *yaml.Node) {
 	n.Anchor, n.HeadComment, n.LineComment, n.FootComment = "", "", "", ""
 	for i, child := range n.Content {
@@ -137,8 +137,8 @@ func inline(n *yaml.Node) {
 // index matches the index of a list in a path.
 var index = regexp.MustCompile(`\[\d+\]`)
 
-// shapeOf returns what the schema says about the values at path, without words, default and what is inside.
-// Values of one shape have one parser.
+// shapeOf returns the schema of the values at path without descriptions, defaults and inner schemas. Values
+// of the same shape have the same parser.
 func shapeOf(t *testing.T, root map[string]any, path string) string {
 	t.Helper()
 	node := root
@@ -172,8 +172,8 @@ func variants(node map[string]any) []any {
 	return list
 }
 
-// mutateAll changes each value below n, each in every way, and calls try after each change with what was
-// changed.
+// mutateAll makes every mutation of each value below n, and calls try with the path and the name of the
+// mutation.
 func mutateAll(n *yaml.Node, path string, try func(path, what string)) {
 	original := *n
 	attempt := func(path, what string) {

@@ -22,7 +22,7 @@ const (
 func TestVulncheck(t *testing.T) {
 	for _, c := range []struct {
 		name             string
-		direct, byModule string // what govulncheck does with each database
+		direct, byModule string // the behaviour of govulncheck with each database
 		proxy            bool   // whether the module proxy has the database
 		release          string // the version of go
 		fails            bool

@@ -1,4 +1,4 @@
-// Package docs_test checks what the pages in this folder say against the tree.
+// Package docs_test compares the pages in this folder with the tree.
 package docs_test
 
 import (
@@ -94,7 +94,7 @@ func TestThreatsQuoted(t *testing.T) {
 	}
 }
 
-// Every test and script that the threat model names exists, and a line that names none says so.
+// Every test and script that the threat model names exists, and a line without a test says that it has no test.
 func TestThreatsShown(t *testing.T) {
 	exists := tests(t)
 	sources(t, func(path string, _ []byte) {
@@ -269,7 +269,7 @@ func TestCommandsTested(t *testing.T) {
 	}
 }
 
-// README.md and SECURITY.md stay short: what is longer belongs on a page in this folder.
+// README.md and SECURITY.md stay short: longer text belongs on a page in this folder.
 func TestShortPages(t *testing.T) {
 	for page, most := range map[string]int{"../README.md": 200, "../SECURITY.md": 80} {
 		content, err := os.ReadFile(page)

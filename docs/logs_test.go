@@ -26,7 +26,8 @@ var levels = map[string]string{"Debug": "debug", "Info": "info", "Warn": "warn",
 // attributes are the functions of log/slog whose first argument is a key.
 var attributes = []string{"String", "Int", "Int64", "Float64", "Bool", "Any", "Time", "Duration"}
 
-// logUses returns what the program logs. Messages and keys are constant: the linter sloglint demands it.
+// logUses returns the messages and keys that the program logs. Messages and keys are constant: the linter
+// sloglint demands it.
 func logUses(t *testing.T) logUse {
 	t.Helper()
 	use := logUse{map[string]string{}, map[string]string{}}

@@ -209,7 +209,7 @@ func TestPermitsPerCertificate(t *testing.T) {
 	}
 }
 
-// Waiting for a permit ends with the timeout, and does not count as a failure of the server.
+// The wait for a permit ends with the timeout, which is not a failure of the server.
 func TestPermitTimeout(t *testing.T) {
 	a := newAuthority(t)
 	release := make(chan struct{})

@@ -124,7 +124,7 @@ func TestClientForcesNoStaleEntry(t *testing.T) {
 	wantCounter(t, "stale", c.metrics.stale, 0)
 }
 
-// Requests that clients cancel at once leave no more behind than the queue has places.
+// Requests that clients cancel at once leave at most as many waiting calls as the queue allows.
 func TestQueueIsBounded(t *testing.T) {
 	a := newAuthority(t)
 	a.respondsAfter(time.Minute, M{"active": false})

@@ -32,8 +32,8 @@ func (s *harness) proofClaims(edits ...testpki.M) testpki.M {
 // unboundLedger makes the ledger's tokens unbound without a proof.
 func unboundLedger(cfg *config.Config) { cfg.Partners.List[0].Applications[0].BoundTokens = false }
 
-// RFC 9449 sections 5, 6.1 and 6.2: with a proof the token is bound to its key, beside the certificate
-// where the application's tokens are bound to it.
+// RFC 9449 sections 5, 6.1 and 6.2: with a proof, the token is bound to the key of the proof. If the
+// application's tokens are bound to certificates, it is bound to the certificate too.
 func TestKeyBoundTokens(t *testing.T) {
 	for _, algorithm := range []string{"ES256", "PS256", "EdDSA"} {
 		key := testpki.NewSigner(algorithm, "")

@@ -139,7 +139,7 @@ func TestIntrospectRemovedClient(t *testing.T) {
 	}
 }
 
-// RFC 9701: the signed response is for the client that asked, and is no access token.
+// RFC 9701: the signed response is for the client that has requested it, and cannot be used as an access token.
 func TestIntrospectSigned(t *testing.T) {
 	s := newHarness(t, "")
 	token := s.fetch(good)

@@ -275,7 +275,7 @@ func TestNameConstraintsOnOneChain(t *testing.T) {
 	}
 }
 
-// A chain with many names and many constraints costs no more than a second.
+// The check of a chain with many names and many constraints takes at most a second.
 func TestNameConstraintsAreBounded(t *testing.T) {
 	var bases, alternative [][]byte
 	for i := range 1500 {

@@ -86,7 +86,7 @@ func TestClientFromHeader(t *testing.T) {
 	deep, untrusted := issuing.Leaf("deep"), testpki.SelfSigned("untrusted")
 	expired := northwind.Leaf("old", testpki.Expired())
 	serverOnly := northwind.Leaf("server", testpki.Usage(x509.ExtKeyUsageServerAuth))
-	front := testpki.SelfSigned("front") // what the sender shows of its own
+	front := testpki.SelfSigned("front") // the certificate of the sender's own connection
 	whole, other := rfc9440(p.Cert), rfc9440(q.Cert)
 	x := func(element string) string { return "X-Forwarded-Client-Cert: " + element }
 	cert, otherCert := `Cert="`+escaped(p.Cert)+`"`, `Cert="`+escaped(q.Cert)+`"`
@@ -112,7 +112,7 @@ func TestClientFromHeader(t *testing.T) {
 		name  string
 		lines lines
 		want  access.Reason
-		who   *testpki.Pair // who it is, where granted
+		who   *testpki.Pair // the certificate in the header, if the case is granted
 	}{
 		{"nothing", nil, none, nil},
 		{"a header that is not read", lines{"X-Client-Cert: " + whole, "Ssl-Client-Cert: " + escaped(p.Cert)}, none, nil},

@@ -81,7 +81,7 @@ func TestDecideSpelled(t *testing.T) {
 		"GET /things/x%2Fsecrets;%2Fy":     "", // another route to an upstream that cuts at ";" and then decodes
 		"GET /things/x%3Ba%2Fsecrets;%2Fy": "",
 		"GET /things/x;%2Fsecrets":         "",
-		"GET /things/m%FFe":                "", // another route to an upstream that drops what is not UTF-8
+		"GET /things/m%FFe":                "", // another route to an upstream that drops bytes that are not UTF-8
 		"GET /things/%80me":                "",
 		"GET /files/priv%E2%82ate/a":       "",
 		"GET /things/.%FF.":                "400",
@@ -201,8 +201,9 @@ func escaped(parts []string) string {
 	return strings.Join(parts, "/")
 }
 
-// Whatever an upstream reads in a granted path, it is no other route of the API with other demands, no
-// route of another API, and no path outside the literals that the route begins with.
+// For each path that an upstream may read from a granted path: the path has no other route of the API
+// with other demands, no route of another API, and does not leave the literals at the beginning of the
+// route.
 func FuzzDecideSpelled(f *testing.F) {
 	for _, p := range []string{
 		"/things/GB%2F12", "/things/x%2Fsecrets", "/things/..%2Fadmin", "/things/me;a", "/files/a%2F..%2Fb", "/files/private;x/y", "/things/%2Fme",
@@ -238,8 +239,8 @@ func FuzzDecideSpelled(f *testing.F) {
 	})
 }
 
-// A path matches without its trailing slash, or with one added, where its API says so and no route has
-// the path itself.
+// A path matches without its trailing slash, or with an added slash, if its API allows this and no
+// route has the path itself.
 func TestTrailingSlash(t *testing.T) {
 	cfg := testConfig()
 	cfg.APIs = []config.API{

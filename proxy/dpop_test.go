@@ -135,7 +135,7 @@ func TestChallenges(t *testing.T) {
 	}
 }
 
-// A stream goes on although its proof has been used and is too old, and ends when the token is revoked.
+// A stream continues although its proof has been used and is too old, and ends when the token is revoked.
 func TestStreamWithProof(t *testing.T) {
 	for kind, open := range flows {
 		if kind == "tunnel" { // a request in plain text opens a tunnel

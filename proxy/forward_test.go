@@ -55,7 +55,7 @@ func answering(t *testing.T, answer string) (url string, heads chan string) {
 	return "http://" + l.Addr().String(), heads
 }
 
-// send sends text, a whole request, over a connection of its own and returns all that comes back.
+// send sends text, a whole request, over a connection of its own and returns all received bytes.
 func send(t *testing.T, s *harness, address, text string) string {
 	t.Helper()
 	conn, err := tls.Dial("tcp", address, s.clientConfig("http/1.1"))

@@ -15,8 +15,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// A refusal counts for the partner whose certificate came, and its line names both sides. Nothing reaches the
-// upstream.
+// A refusal is counted for the partner of the client certificate, and its log line names the owners of
+// certificate and token. Nothing reaches the upstream.
 func TestRefusalNamesBothSides(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request reached the upstream") }))
 	defer upstream.Close()

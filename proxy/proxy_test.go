@@ -231,7 +231,7 @@ func TestClientThatLeaves(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-arrived
-	if err := conn.CloseWrite(); err != nil { // says that it is done, and goes on reading
+	if err := conn.CloseWrite(); err != nil { // sends the end of its stream, and continues to read
 		t.Fatal(err)
 	}
 	if answer, err := io.ReadAll(conn); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) || len(answer) > 0 {

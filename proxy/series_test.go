@@ -50,7 +50,7 @@ func TestSeriesExistAtZero(t *testing.T) {
 	}) {
 		t.Error("series of a partner for DPoP proofs, which no API accepts")
 	}
-	// A reload adds the series of what it adds.
+	// A reload adds the series of the partners and APIs that it adds.
 	s.next(t, addAPI, func(cfg *config.Config) {
 		second := cfg.Partners.List[0]
 		second.Name = "borealis"

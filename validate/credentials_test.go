@@ -22,8 +22,8 @@ var (
 	everyScheme = &Validator{offered: [len(schemes)]bool{DPoP: true, MTLSPoP: true}}
 )
 
-// Each scheme has a name in any case (RFC 9110 section 11.1), counts only where it is offered, and
-// comes alone.
+// The name of a scheme may have any case (RFC 9110 section 11.1). A scheme is accepted only if the
+// host offers it, and only without a second scheme.
 func TestSchemes(t *testing.T) {
 	for _, c := range []struct {
 		header string

@@ -147,7 +147,7 @@ func TestProofCountsOnce(t *testing.T) {
 	if got := c.validate(r, partner); got != access.ReplayedDPoPProof {
 		t.Errorf("another request with the proof got %s, want replayed_dpop_proof", got)
 	}
-	// The stream ends when the gate takes keys no more.
+	// The stream ends when the gate no longer accepts keys.
 	var pool reuse.Pool
 	options.Lease = pool.Lease()
 	c.v = newValidator(t, options, gatetest.AuthorizationServer())

@@ -64,7 +64,7 @@ type Client struct {
 	Tokens           []string
 }
 
-// A Result counts completed requests, handshakes or connections. There is no result unless every
+// A Result counts completed requests, handshakes or connections. The measurement fails unless every
 // request was answered with 200 and the whole body, and every handshake succeeded.
 type Result struct {
 	Done    int           `json:"done"`

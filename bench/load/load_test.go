@@ -212,7 +212,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// There is no result unless all the work was done as described.
+// A measurement with a failed request or handshake has no result.
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	for _, job := range []Job{

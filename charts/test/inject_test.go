@@ -145,8 +145,8 @@ func checkGates(t *testing.T, spec *core.PodSpec) (gates int) {
 	return gates
 }
 
-// TestInjectedContainer: inject adds to a pod what the chart's templates render, so that both have the same
-// container, volumes, preStop hooks and grace period.
+// TestInjectedContainer: inject adds to a pod the parts that the chart's templates render, so that both
+// have the same container, volumes, preStop hooks and grace period.
 func TestInjectedContainer(t *testing.T) {
 	accounts := withSidecar(t)
 	for golden, native := range map[string]string{"chart": "true", "chart-classic": "false"} {

@@ -81,7 +81,7 @@ func TestPods(t *testing.T) {
 }
 
 // checkStop compares the hooks and the grace period with the time that a stop takes. A native sidecar drains in its
-// hook, since its SIGTERM comes when the API has ended; the API goes on until the gate has no clients.
+// hook, since its SIGTERM comes when the API has ended; the API serves until the gate has no clients.
 func checkStop(t *testing.T, all manifests, pod gatePod) {
 	t.Helper()
 	if pod.gate.Lifecycle == nil || pod.gate.Lifecycle.PreStop == nil {

@@ -1,5 +1,4 @@
-// Package chart_test renders the charts by helm and holds what comes out to
-// Kubernetes' own types.
+// Package chart_test renders the charts by helm and checks the manifests by Kubernetes' own types.
 package chart_test
 
 import (
@@ -159,7 +158,7 @@ func (m manifests) names() string {
 	return strings.Join(names, " ")
 }
 
-// text returns v as JSON, to be compared with what is wanted of it.
+// text returns v as JSON, to be compared with the wanted JSON.
 func text(t *testing.T, v any) string {
 	t.Helper()
 	out, err := json.Marshal(v)

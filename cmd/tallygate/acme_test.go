@@ -325,7 +325,7 @@ func (c *certified) uncertified(protocols []string, onFailure string) {
 	r := accountRequest(c.t.Context(), c.address, c.tokens["good"])
 	answer, err := transport.RoundTrip(r)
 	if onFailure == "handshake" {
-		if err == nil { // the alert, or what the end of the connection looks like
+		if err == nil { // the alert, or the error at the end of the connection
 			c.t.Errorf("%v: %s", protocols, answer.Status)
 			_ = answer.Body.Close()
 		}

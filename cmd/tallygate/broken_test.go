@@ -35,7 +35,7 @@ func breaking(t *testing.T) string {
 			_, _ = io.WriteString(conn, "Content-Length: 9\r\n\r\nfine")
 		}
 		if r.URL.RawQuery != "header" {
-			time.Sleep(20 * time.Millisecond) // what was sent arrives apart
+			time.Sleep(20 * time.Millisecond) // the bytes sent before arrive in a read of their own
 		}
 	}))
 	t.Cleanup(server.Close)

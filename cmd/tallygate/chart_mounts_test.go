@@ -98,7 +98,7 @@ type mounted struct {
 	user syscall.Credential
 }
 
-// mountedGate renders the chart and does what the kubelet does with the pod before the gate starts.
+// mountedGate renders the chart and mounts the pod's volumes as the kubelet does before the gate starts.
 func mountedGate(t *testing.T, values string, set []string, chosen chartUser) mounted {
 	t.Helper()
 	if os.Getuid() != 0 {

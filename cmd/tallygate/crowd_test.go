@@ -108,7 +108,7 @@ func TestCrowd(t *testing.T) {
 	residentAfter, _ := memory()
 	each := func(before, after float64) float64 { return (after - before) / 1024 / float64(idle+slow) }
 
-	// The slow ones go on, byte by byte, while good clients come, each on a new connection.
+	// The slow clients continue, byte by byte, while good clients connect, each with a new connection.
 	stop := make(chan struct{})
 	var dripping, visiting sync.WaitGroup
 	dripping.Go(func() {

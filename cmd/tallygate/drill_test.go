@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// containerLimit is resources.limits.memory of the Helm chart, and collectorLimit what
-	// the gate takes of that for Go's collector: nine tenths.
+	// containerLimit is resources.limits.memory of the Helm chart, and collectorLimit is the part that
+	// the gate sets as the limit of Go's collector: nine tenths.
 	containerLimit = 512 << 20
 	collectorLimit = "460MiB"
 
@@ -35,11 +35,11 @@ const (
 	recovery = 10 * time.Second
 )
 
-// One partner, with a valid certificate and valid tokens, tries in rotation what has ended
-// the gate, filled its memory, taken its upstreams or slipped a request past it, while
-// another partner goes on. The share of failures is asserted only where TALLYGATE_DRILL sets
-// the duration, as make drill does: beside other tests a slow answer may be the machine's
-// fault. TALLYGATE_DRILL=10m is the long run.
+// One partner, with a valid certificate and valid tokens, repeats all known attacks in rotation,
+// which end the gate, fill its memory, occupy its upstreams or smuggle a request, while another
+// partner sends valid requests. The share of failures is asserted only where TALLYGATE_DRILL sets
+// the duration, as make drill does: beside other tests a slow answer may be the machine's fault.
+// TALLYGATE_DRILL=10m is the long run.
 func TestOneHostilePartner(t *testing.T) {
 	duration, alone := 20*time.Second, false
 	if text := os.Getenv("TALLYGATE_DRILL"); text != "" {

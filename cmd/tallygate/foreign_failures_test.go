@@ -56,7 +56,7 @@ func TestForeignServerFailures(t *testing.T) {
 			f.load()
 		}
 		if fault == "server stopped" {
-			for _, misuse := range f.misuses() { // what is remembered is judged, too
+			for _, misuse := range f.misuses() { // cached results are checked too
 				misuse("known")
 				misuse("jwt")
 			}
@@ -71,7 +71,7 @@ func TestForeignServerFailures(t *testing.T) {
 		t.Logf("%s: recovered after %s", fault, took)
 	}
 
-	// A key set that cannot be read tells nothing of a new key.
+	// The gate learns of no new key while the key set cannot be read.
 	f.tell("jwks html")
 	f.tell("rotate")
 	f.issue("by the new key", "northwind", "northwind-ledger", jwtResource)

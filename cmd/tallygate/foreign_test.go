@@ -50,8 +50,8 @@ func TestForeignServer(t *testing.T) {
 	}
 	f.asked()
 
-	// T-INT-03: what is found out for a call that is refused is what the token says, and the
-	// next call is judged anew.
+	// T-INT-03: after a refused call, the cache has the claims of the token, and the gate decides
+	// about the next call again.
 	for kind, resource := range map[string]string{"opaque": opaqueResource, "jwt": jwtResource} {
 		for reason, misuse := range f.misuses() {
 			token := kind + " first " + reason
@@ -61,7 +61,7 @@ func TestForeignServer(t *testing.T) {
 		}
 	}
 
-	// T-INT-05: what the server revokes counts within max_age, 500 ms here.
+	// T-INT-05: a revocation by the server takes effect within max_age, 500 ms in this test.
 	f.passes("opaque of sync", "sync")
 	f.post("sync", "/token/revocation", url.Values{"client_id": {"borealis-sync"}, "token": {f.tokens["opaque of sync"]}})
 	took := f.eventually("refused", func() bool {

@@ -54,7 +54,7 @@ type testGate struct {
 	open        bool // raw requests do not ask for their connections to be closed
 	verbatim    bool // body is all that came, header and further answers included
 	refusals    map[string]int
-	long        string // what @long stands for
+	long        string // the value of @long
 	proof       string // the last DPoP proof
 	nonce       string // the last DPoP-Nonce header, what @nonce stands for in a proof
 

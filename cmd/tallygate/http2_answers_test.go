@@ -25,8 +25,9 @@ type framedAnswer struct {
 	body  string
 	end   func(c *framedConn, stream uint32) error // behind the body
 	fault smuggling.Fault
-	// announced is what the length in the head allows of the body. A client that has got it cannot be told
-	// of a fault behind it. It is nil without a length, or if the body is shorter.
+	// announced is the part of the body within the length in the head. A client that has received this
+	// part cannot learn of a fault behind it. announced is nil without a length, or if the body is
+	// shorter.
 	announced *string
 	twists    bool // the head has its own status
 }

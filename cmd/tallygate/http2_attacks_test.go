@@ -119,7 +119,7 @@ func (r *reloading) flood(a attacker, until time.Time, beside func(c *rawClient,
 		case ended <- struct{}{}:
 		case <-gone:
 			return true
-		case <-time.After(50 * time.Millisecond): // what this client has reset sends no more frames
+		case <-time.After(50 * time.Millisecond): // a stream that the client has reset sends no more frames
 			for len(ended) > 0 {
 				<-ended
 			}

@@ -291,8 +291,8 @@ func TestHTTP2Floods(t *testing.T) {
 			}
 		}
 	})
-	// Each frame again and again, without reading what comes back. Where nothing has to be
-	// kept for an answer, the flood costs the gate what it costs the client, and goes on.
+	// The client repeats each frame and reads no answer. If the gate must keep nothing for the
+	// answers, the flood costs the gate no more than the client, and the gate does not end it.
 	for name, c := range map[string]struct {
 		most  int
 		cut   bool // it must be

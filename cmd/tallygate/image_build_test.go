@@ -138,7 +138,7 @@ func hashOf(t *testing.T, file string) [sha256.Size]byte {
 	return sha256.Sum256(content)
 }
 
-// checkSize adds up what the image gets from the build, and compresses it like a layer.
+// checkSize adds up the sizes of the files that the image gets from the build, also compressed as in a layer.
 func checkSize(t *testing.T, out string) {
 	t.Helper()
 	var size, pulled byteCount

@@ -80,7 +80,7 @@ var incidents = []incident{{
 	},
 }, {
 	name: "authorization server down",
-	// The server of opaque tokens stops. Northwind's tokens are JWTs of another server, and go on.
+	// The server of opaque tokens stops. Northwind's tokens are JWTs of another server, and are still granted.
 	play: func(n *night) {
 		n.replace("northwind-ca.pem", n.pairs["northwind-ca"].CertPEM()) // the cure of the incident before
 		n.await("ok", 2)
@@ -255,7 +255,7 @@ func (n *night) beQuiet() {
 	}
 }
 
-// firing returns the alerts that fire. Each must say what it is about and name its runbook.
+// firing returns the alerts that fire. Each must have labels that name its subject, and the URL of its runbook.
 func (n *night) firing() (found []string) {
 	n.t.Helper()
 	for _, a := range n.prometheus.alerts() {

@@ -30,7 +30,7 @@ import (
 type authority struct {
 	dir        string // with ca.pem and each client's NAME.pem and NAME-key.pem
 	identifier string
-	alias      string // where the mutual-TLS endpoints are
+	alias      string // the URL of the mutual-TLS endpoints
 	partners   *net.TCPAddr
 }
 
@@ -104,7 +104,7 @@ func newAuthority(t *testing.T, edits ...string) *authority {
 	return a
 }
 
-// A passage holds what a client saw from discovery to the revoked token.
+// A passage has the responses that a client received, from discovery to the revoked token.
 type passage struct {
 	Type, Scope   string
 	Before, After map[string]any
@@ -112,7 +112,7 @@ type passage struct {
 	Called        []string
 }
 
-// check compares what a client saw with RFC 7662, RFC 7009 and RFC 8705.
+// check compares the responses with RFC 7662, RFC 7009 and RFC 8705.
 func (p passage) check(t *testing.T, thumbprint string) {
 	t.Helper()
 	if !strings.EqualFold(p.Type, "Bearer") || p.Scope != "accounts:read" {

@@ -149,7 +149,7 @@ func (r *reloading) newClient(h2 bool) func(method, target string) (received, er
 	}
 }
 
-// wrong returns what is wrong with what a client got for a response of the table, or "".
+// wrong returns the fault in the answer that a client received for a response of the table, or "".
 func wrong(answer smuggling.Response, got received, err error) string {
 	body := answer.Body
 	if answer.Method == http.MethodHead {

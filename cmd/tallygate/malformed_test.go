@@ -62,7 +62,7 @@ func deliveries(host, fields string, keep func(smuggling.Request) bool, ways fun
 }
 
 // sendAll sends the deliveries over connections from dial, several at a time, and calls check with all
-// that comes back.
+// received bytes.
 func sendAll(t *testing.T, all []delivery, dial func() (net.Conn, error), fields string, check func(d delivery, answers string)) {
 	t.Helper()
 	var sending sync.WaitGroup

@@ -11,7 +11,7 @@ import (
 	"github.com/tallygate/tallygate/internal/gate"
 )
 
-// absent are the metrics that the gate of TestMetricsPage does not have, with what they need.
+// absent are the metrics that the gate of TestMetricsPage does not have, with the setting that each needs.
 var absent = map[string]string{
 	"tallygate_acme_attempts_total":        "a certificate from ACME",
 	"tallygate_issuer_tokens_issued_total": "a token",

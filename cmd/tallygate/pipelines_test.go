@@ -13,8 +13,8 @@ import (
 	"github.com/tallygate/tallygate/internal/http1/smuggling"
 )
 
-// pipeline returns the bytes of n valid requests with bodies of all framings, and what they say. The
-// sizes meet the ends of buffers at different places for each seed.
+// pipeline returns the bytes of n valid requests with bodies of all framings, and the messages in
+// these bytes. With each seed, other positions in the requests meet the ends of buffers.
 func pipeline(random *rand.Rand, n int, fields string) (text string, messages []smuggling.Message) {
 	var b strings.Builder
 	for i := range n {

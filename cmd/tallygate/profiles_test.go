@@ -154,8 +154,8 @@ func TestProfiles(t *testing.T) {
 	w.check(w.stop())
 }
 
-// named returns the edit that gives the token of a shape another client, in the claims in which the
-// shape has it.
+// named returns the edit that changes the client of a token, in the claims in which the shape has
+// the client.
 func (w *profileGate) named(s shape, client string) testpki.M {
 	edit := testpki.M{}
 	for _, claim := range []string{"client_id", "azp", "appid", "cid"} {

@@ -146,7 +146,7 @@ type alert struct {
 	State               string
 }
 
-// String returns the name of a and what it is about.
+// String returns the name of a and its labels.
 func (a alert) String() string {
 	words := []string{a.Labels["alertname"]}
 	for _, label := range []string{"partner", "api", "issuer", "name"} {

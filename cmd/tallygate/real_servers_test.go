@@ -122,7 +122,7 @@ func pageBlock(t *testing.T, page, language, text string) string {
 }
 
 // gateOf starts the gate with the configuration of a page that contains text. The server's issuer
-// takes the place of the page's.
+// replaces the issuer in the page.
 func (f *foreign) gateOf(page, published, text string) {
 	f.t.Helper()
 	f.gateWith(strings.Replace(pageBlock(f.t, page, "yaml", text), published, f.issuer, 1))

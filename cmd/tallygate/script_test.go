@@ -163,7 +163,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		w := of(ts)
 		w.upstream.forget()
 		behind := *w
-		go func() { _ = behind.call(args) }() // ends when the upstream hangs no more
+		go func() { _ = behind.call(args) }() // ends when the upstream no longer hangs
 		if !gatetest.Within(patience, func() bool { _, n := w.upstream.peek(); return n > 0 }) {
 			ts.Fatalf("the request does not reach the upstream")
 		}
@@ -175,7 +175,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		ts.Check(w.raw(ts.ReadFile(args[len(args)-1]), args[:len(args)-1]))
 		_, _ = ts.Stdout().Write(w.dump())
 	},
-	// refused STATUS REASON [CODE]: the last call was, with everything that belongs to it.
+	// refused STATUS REASON [CODE]: check that the last call was refused, with its header, body, log line and
+	// metric.
 	"refused": func(ts *testscript.TestScript, _ bool, args []string) {
 		status, err := strconv.Atoi(args[0])
 		ts.Check(err)

@@ -32,7 +32,7 @@ func TestRequestsOfOnePartner(t *testing.T) {
 	r.check(r.call(more))
 	r.check(r.refused(http.StatusServiceUnavailable, "overloaded", ""))
 
-	// Another gets in: two, and then as many are left as he has.
+	// Another partner gets two slots, and then as many slots are free as the partner has.
 	transport := &http.Transport{TLSClientConfig: r.client("borealis", "h2"), ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
 	answers := make(chan int, 2)

@@ -169,7 +169,7 @@ func (s *slow) headers(stream uint32, method string, end bool) {
 		{":method", method}, {":scheme", "https"}, {":authority", "api.example.test"}, {":path", "/accounts/7"},
 		{"authorization", "Bearer " + s.tokens["good"]},
 	}
-	if !end { // without a length it would be a stream, which may be quiet
+	if !end { // a body without a length would be a stream, which may pause
 		fields = append(fields, [2]string{"content-length", "1000"})
 	}
 	for _, field := range fields {

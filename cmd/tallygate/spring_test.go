@@ -13,9 +13,9 @@ import (
 
 const springFixture = "testdata/spring-authorization-server"
 
-// TestSpring runs docs/servers/spring.md with a real Spring Authorization Server, whose tokens a
-// bean of the page changes or which is left as it comes. TALLYGATE_SPRING=1 turns it on; Maven
-// gets the server.
+// TestSpring runs docs/servers/spring.md with a real Spring Authorization Server, with a bean of
+// the page that changes the tokens, and without it. TALLYGATE_SPRING=1 turns it on; Maven gets the
+// server.
 func TestSpring(t *testing.T) {
 	for name, variant := range map[string]struct{ profile, block string }{
 		"with the bean":    {"rfc9068", "audiences: [https://api.example.com]"},

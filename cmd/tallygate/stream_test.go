@@ -74,7 +74,7 @@ func (r *reloading) closed(stream io.Reader) time.Duration {
 	r.t.Helper()
 	began := time.Now()
 	rest, err := io.ReadAll(stream)
-	if _, tunnel := stream.(*bufio.Reader); len(rest) > 0 || err == nil && !tunnel { // an answer's end would say that it is whole
+	if _, tunnel := stream.(*bufio.Reader); len(rest) > 0 || err == nil && !tunnel { // the end of an answer would mean that the answer is whole
 		r.t.Errorf("it ends with %q, %v", rest, err)
 	}
 	return time.Since(began).Round(time.Millisecond)

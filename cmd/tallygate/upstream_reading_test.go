@@ -195,7 +195,7 @@ func (u *upstreamTest) authorization() string {
 	return "Authorization: Bearer " + u.tokens["good"] + "\r\n"
 }
 
-// check reads the answer to c, compares what the server has read, and the order of the fields.
+// check reads the answer to c, and compares the request that the server has read and the order of its fields.
 func (u *upstreamTest) check(t *testing.T, c upstreamCase) {
 	t.Helper()
 	status, read, text, err := u.receive(c.method)
@@ -204,7 +204,8 @@ func (u *upstreamTest) check(t *testing.T, c upstreamCase) {
 	}
 }
 
-// compare compares what the server has read with c. It returns false if the answer does not tell.
+// compare compares the request that the server has read with c. It returns false if the answer does not have
+// the request.
 func (u *upstreamTest) compare(t *testing.T, c upstreamCase, status int, read, text string, err error) (got reading, compared bool) {
 	t.Helper()
 	u.granted++

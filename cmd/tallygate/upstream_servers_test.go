@@ -126,7 +126,7 @@ func (p serverProgram) start(t *testing.T) (running []realUpstream) {
 	return running
 }
 
-// missing returns what the program needs and the machine lacks, or nil.
+// missing returns an error for a tool that the program needs and the machine lacks, or nil.
 func (p serverProgram) missing(t *testing.T) error {
 	for _, need := range p.needs {
 		if tool, inTools := strings.CutPrefix(need, "$TOOLS/"); inTools {
@@ -149,7 +149,7 @@ func absolute(t *testing.T, path string) string {
 	return path
 }
 
-// newReader starts a server that answers with what it has read, in the form that
+// newReader starts a server that answers with the request that it has read, in the form that
 // testdata/upstreams/README.md describes. It returns the server's address.
 func newReader(t *testing.T) string {
 	t.Helper()

@@ -47,7 +47,7 @@ func TestGrantedRequestsAllocateNothingForTheHistory(t *testing.T) {
 	}
 }
 
-// The history has what the log line has, and not more, even if the log leaves out the level.
+// The history has exactly the fields of the log line, even if the log leaves out the level.
 func TestHistoryHasTheLogLine(t *testing.T) {
 	r, h := newTestRecorder(t)
 	e := grantedEntry()

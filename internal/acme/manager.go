@@ -83,7 +83,7 @@ func (a *Manager) Configure(settings *config.ACME, roots *x509.CertPool) {
 }
 
 // LoadDirectoryTrust reads the anchors for an ACME directory; nil means the anchors of the system. A
-// certificate that is no authority must be the directory's own.
+// certificate that is not an authority must be the certificate of the directory.
 func LoadDirectoryTrust(settings *config.ACME) (*x509.CertPool, error) {
 	if settings == nil || len(settings.DirectoryTrust) == 0 {
 		return nil, nil

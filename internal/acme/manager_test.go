@@ -234,7 +234,7 @@ func TestACMEStorageThatHangs(t *testing.T) {
 	case <-time.After(gatetest.Patience):
 		t.Error("Run did not return after its context ended")
 	}
-	// Remove what a waiting goroutine could write to.
+	// Remove the files that a waiting goroutine could write.
 	if err := errors.Join(os.RemoveAll(string(settings.Storage)), os.WriteFile(string(settings.Storage), nil, 0o600)); err != nil {
 		t.Error(err)
 	}

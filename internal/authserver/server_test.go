@@ -149,8 +149,8 @@ func TestReplacedClientCertificate(t *testing.T) {
 	}
 }
 
-// A Server with new settings takes over the metadata if it needs no more of it, and if the same
-// authorities or more are trusted.
+// A Server with new settings takes over the metadata if it needs no further members of the
+// metadata, and if it still trusts all authorities that were trusted.
 func TestInheritedMetadata(t *testing.T) {
 	s := newTestServer(t, true)
 	s.publish(map[string]any{OAuthPath: M{"issuer": s.URL, "jwks_uri": s.URL + "/jwks", "introspection_endpoint": s.URL + "/introspect"}})

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// A Result says what a probe found at an address.
+// A Result is the result of a probe of an address.
 type Result string
 
 // The values of [Result].
@@ -33,9 +33,9 @@ const (
 // Open reports whether r is a way to an API without a client certificate.
 func (r Result) Open() bool { return r == HTTP || r == TLS || r == Other }
 
-// A Finding is what a probe found at one address.
+// A Finding has an address and the result of its probe.
 type Finding struct {
-	Address string `json:"address"` // as it was named
+	Address string `json:"address"` // the address as the caller named it
 	IP      string `json:"ip,omitempty"`
 	Result  Result `json:"result"`
 	Detail  string `json:"detail,omitempty"` // the status line of a response, or the failure

@@ -130,15 +130,15 @@ func TestDNEquality(t *testing.T) {
 	unequal(`1.2.3.4=#0402abcd`, `1.2.3.4=\#0402abcd`) // the text that looks like it
 	unequal(`2.5.4.97=#13024445`, `2.5.4.97=#13024652`)
 	unequal(`2.5.4.97=#13024445`, `2.5.4.98=#13024445`)
-	unequal(`CN=#04024142`, `CN=AB`)      // OCTET STRING is no text
-	unequal(`CN=#14024fe4`, `CN=O\C3\A4`) // T61String beyond ASCII is no text
-	equal(`CN=#0c01ff`, `CN=#0C01FF`)     // UTF8String that is no UTF-8 is no text
+	unequal(`CN=#04024142`, `CN=AB`)      // an OCTET STRING is not text
+	unequal(`CN=#14024fe4`, `CN=O\C3\A4`) // a T61String with bytes beyond ASCII is not text
+	equal(`CN=#0c01ff`, `CN=#0C01FF`)     // an invalid UTF8String is not text
 	unequal(`CN=#0c01ff`, `CN=\EF\BF\BD`)
 	equal(`CN=#0c8180`+strings.Repeat("41", 0x80), `CN=`+strings.Repeat("A", 0x80))
 	unequal(`CN=#16024fe4`, `CN=#14024fe4`)
 	unequal(`CN=#1e0141`, `CN=A`)
 	unequal(`CN=#1e02d83d`, `CN=\EF\BF\BD`)
-	unequal(`CN=#0c02c3a4`, `CN=#1602c3a4`) // UTF-8 in a string type that has none
+	unequal(`CN=#0c02c3a4`, `CN=#1602c3a4`) // UTF-8 in a string type that excludes it
 }
 
 // pair checks that a and b are the same name if want, and different names otherwise.

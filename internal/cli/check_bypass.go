@@ -14,7 +14,7 @@ type bypassResult struct {
 	Bypass []bypass.Finding `json:"bypass"`
 }
 
-// meanings says what a result means for an operator.
+// meanings has the text for each result.
 var meanings = map[bypass.Result]string{
 	bypass.Closed:   "closed: the connection is refused",
 	bypass.Filtered: "filtered",
@@ -25,7 +25,7 @@ var meanings = map[bypass.Result]string{
 	bypass.Unknown:  "not checked",
 }
 
-// checkBypass probes the addresses and prints what it finds. The error has the exit code.
+// checkBypass probes the addresses and prints the findings. The error has the exit code.
 func checkBypass(ctx context.Context, addresses []string, format outputFormat, stdout io.Writer) error {
 	findings, err := bypass.Check(ctx, addresses, bypass.Own())
 	if err != nil {

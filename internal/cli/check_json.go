@@ -14,7 +14,7 @@ type checkResult struct {
 	Faults      []finding `json:"faults"`
 	Warnings    []finding `json:"warnings"`
 	NotEnforced []string  `json:"not_enforced"`
-	Online      []string  `json:"online,omitempty"` // what --online found
+	Online      []string  `json:"online,omitempty"` // the findings of --online
 }
 
 // A finding is a fault or a warning. Without a position, line and column are left out.

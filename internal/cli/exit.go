@@ -52,7 +52,7 @@ func exitCode(err error) int {
 	return ExitFailure
 }
 
-// errReported is the error of a command that has printed what is wrong.
+// errReported is the error of a command that has already printed the fault.
 var errReported = errors.New("reported")
 
 // report prints err, except errReported. Faults of the configuration are printed alone, one per line, so that editors

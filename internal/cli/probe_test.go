@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// The last call of drain --wait is often running when the time is over. The error still says what the gate
-// answered before.
+// The last call of drain --wait is often running when the time is over. The error still has the gate's
+// previous answer.
 func TestAwaitSaysTheLastAnswer(t *testing.T) {
 	var calls atomic.Int64
 	gate := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -30,7 +30,8 @@ With --config and without a command, tallygate serves.
 Data goes to standard output, messages to standard error.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid configuration, 4 refused.`
 
-// introduction is printed by tallygate alone: what it is, and where to begin.
+// tallygate prints introduction if it is called without arguments: a description of the program, and the first
+// command to run.
 const introduction = `tallygate is a gate in front of partner APIs. It forwards a request only if the access
 token is bound to the client certificate (RFC 8705), the token is valid, and the
 partner's application may call the API.

@@ -38,7 +38,7 @@ func TestStandardLoggerIsSilent(t *testing.T) {
 func TestUsageErrors(t *testing.T) {
 	for _, tt := range []struct {
 		args string
-		help string // what the hint names
+		help string // the command that the hint names
 	}{
 		{"nosuch", "tallygate"},
 		{"tokn --cert x", "tallygate"},
@@ -196,7 +196,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// Output that cannot be written is a failure; otherwise a script would go on with a part of it.
+// Output that cannot be written is a failure; otherwise a script would continue with a part of the output.
 func TestOutputThatFails(t *testing.T) {
 	cert := write(t, "cert.pem", []byte(rfc8705Certificate))
 	for _, args := range [][]string{{"version"}, {"version", "-o", "json"}, {"thumbprint", cert}, {"thumbprint", "-o", "json", cert}} {

@@ -199,8 +199,8 @@ func TestTokenIssuer(t *testing.T) {
 	w := newTokenServer(t)
 	for _, tt := range []struct {
 		asked  string // behind the server's address
-		place  string // where the metadata is
-		issuer string // what it names, behind the server's address
+		place  string // the path of the metadata
+		issuer string // the paths that the metadata names, behind the server's address
 		want   int
 	}{
 		{"", wellKnown, "", ExitOK},

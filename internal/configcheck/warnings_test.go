@@ -108,7 +108,7 @@ func TestAnchors(t *testing.T) {
 	f.want(f.warnings(), "ca.pem:1: the anchor CN=Northwind has expired")
 }
 
-// A subject in the order of openssl is no warning if the authority orders names this way.
+// A subject in the order of openssl causes no warning if the authority orders names this way.
 func TestSubjectOrder(t *testing.T) {
 	f := newFolder(t)
 	const printed = "C=DE,O=Northwind,CN=ledger"

@@ -125,11 +125,11 @@ type permission struct {
 	Hosts             []string
 	Path              string
 	Scopes            []string // the scopes that the token must have
-	Binding           string   // what the token must be bound to
+	Binding           string   // the binding that the token needs
 	Position          string
 }
 
-// permissions iterates over what the applications of p may call.
+// permissions iterates over the routes that the applications of p may call.
 func (v *view) permissions(p *config.Partner) iter.Seq[permission] {
 	return func(yield func(permission) bool) {
 		for i := range p.Applications {

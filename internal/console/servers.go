@@ -21,7 +21,7 @@ type server struct {
 
 // keySet is the key set of a server.
 type keySet struct {
-	From     string // where the keys come from
+	From     string // the source of the keys: a URL, files or the configuration
 	Count    int
 	Fetched  moment
 	Failure  string  `json:",omitempty"` // why the last fetch failed

@@ -68,8 +68,8 @@ func (h *harness) write(ca *testpki.Pair) config.Path {
 	return config.Path(file)
 }
 
-// status returns what c says of the first chain that crypto/x509 finds from shown to an anchor, or
-// of the leaf alone if there is no chain.
+// status returns the result of c for the first chain that crypto/x509 finds from shown to an
+// anchor, or for only the leaf if there is no chain.
 func (h *harness) status(c *Checker, shown []*x509.Certificate) access.Reason {
 	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
 	for _, a := range h.anchors {
@@ -166,7 +166,7 @@ func TestUnknownStatus(t *testing.T) {
 	stale := testpki.Updated(time.Now().Add(-48*time.Hour), time.Now().Add(-time.Minute))
 	for name, c := range map[string]struct {
 		list      func(h *harness)
-		leaf      access.Reason // where the policy is to refuse
+		leaf      access.Reason // with the policy to refuse
 		namesake  access.Reason
 		bystander access.Reason
 	}{

@@ -52,7 +52,7 @@ func TestListBombs(t *testing.T) {
 	for i := range 500_000 {
 		fmt.Fprintf(&headers, "%x:\n", i)
 	}
-	zeros := make([]byte, maxBytesHTTP) // once, since what the server allocates counts too
+	zeros := make([]byte, maxBytesHTTP) // once, because the server's allocations count too
 	// A buffer that grows by a quarter each time takes 1 + 0.8 + 0.64 + ... = 5 times its last
 	// size in all, and the race detector a little more: 4 lists of 8 MiB, 6 times.
 	const growing = 4 * 8 * 6

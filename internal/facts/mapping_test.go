@@ -163,7 +163,7 @@ func TestExtConfirmation(t *testing.T) {
 	}
 }
 
-// In introspection responses the names of RFC 7662 count before the server's own.
+// In introspection responses the names of RFC 7662 take precedence over the server's own names.
 func TestMappingOfResponses(t *testing.T) {
 	okta := config.AuthorizationServer{ClientClaim: []config.ClaimName{"cid"}, ScopeClaim: "scp"}
 	for document, want := range map[string]access.Unchecked{

@@ -81,8 +81,7 @@ func (w *Watcher) Follow(of Files) (news bool) {
 			resolved = name
 		}
 		for _, n := range []string{name, resolved} {
-			// The system reports a folder under one name, even if links or relative paths lead to
-			// it.
+			// The system reports a folder under a single name, even if links or relative paths lead to it.
 			folder, err := filepath.Abs(filepath.Dir(n))
 			if err == nil {
 				folder, err = filepath.EvalSymlinks(folder)

@@ -11,8 +11,8 @@ import (
 	"github.com/tallygate/tallygate/internal/filewatch"
 )
 
-// A file counts as settled at once if it was renamed into place, after a pause if it was written in
-// place, and after a while in any case.
+// A file that was renamed into place is loaded at once. A file that was written in place is loaded
+// after a pause in the writes, or after a longer time if the writes do not pause.
 func TestSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// longPrefix finds what a loop over bytes finds, wherever a byte stands among others.
+// longPrefix has the same result as a loop over bytes, for every position of a byte.
 func TestLongPrefix(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 200_000 {

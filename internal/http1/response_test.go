@@ -86,7 +86,7 @@ func TestMalformedResponse(t *testing.T) {
 	}
 }
 
-// A response that is cut off is no whole response.
+// A truncated response is never a whole response.
 func TestTruncatedResponse(t *testing.T) {
 	for _, text := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",

@@ -73,8 +73,8 @@ func TestSmugglingResponses(t *testing.T) {
 	}
 }
 
-// isUpToTheClient reports whether the client, and not the grammar, has to refuse the response with this name: it bounds heads,
-// and it knows what was asked.
+// isUpToTheClient reports whether the client, and not the grammar, has to refuse the response with this name: the
+// client bounds heads, and knows the request.
 func isUpToTheClient(name string) bool {
 	return name == "a long status line" || name == "an unasked switch" || strings.HasSuffix(name, "above 64 KiB")
 }

@@ -16,8 +16,9 @@ import (
 	"github.com/tallygate/tallygate/internal/http1/smuggling"
 )
 
-// The fuzz targets hold this package to a subset of net/http: what it accepts, net/http accepts too and
-// reads as the same message with the same end. Every difference that is intended is in this file:
+// The fuzz targets check that this package accepts a subset of net/http: net/http accepts every message
+// that this package accepts, and reads the same message with the same end. Every difference that is
+// intended is in this file:
 //
 //   - Empty lines before a request: RFC 9112 section 2.2 asks servers to skip one. net/http's server does
 //     so only after a POST. The tests cut them off.

@@ -17,7 +17,7 @@ import (
 	"github.com/tallygate/tallygate/internal/http1/smuggling"
 )
 
-// A seen is what a handler sees of a request.
+// A seen request has the fields of a request that a handler reads.
 type seen struct {
 	Method, Target, Proto, Path, RawPath, Query, Fragment, Host, Body string
 	Length                                                            int64

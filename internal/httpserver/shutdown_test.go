@@ -193,7 +193,7 @@ type temporaryError struct{}
 func (temporaryError) Error() string   { return "no descriptors" }
 func (temporaryError) Temporary() bool { return true }
 
-// Serve goes on after a temporary error, and returns any other error.
+// Serve continues after a temporary error, and returns any other error.
 func TestListenerFails(t *testing.T) {
 	s := newTestServer(t, echo)
 	other := &Server{Name: "broken", Limiter: &ConnLimiter{}, TLS: s.TLS, Limits: s.Limits, ErrorLog: s.ErrorLog, LowMemory: s.LowMemory}

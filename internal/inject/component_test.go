@@ -34,7 +34,7 @@ spec:
 
 	w := &workload{object: &object{}, options: *o}
 	policy := w.policy(parsed("matchLabels: {tallygate: sidecar}"))
-	setKey(policy, "metadata", parsed("name: tallygate")) // without the label by which uninject finds it
+	setKey(policy, "metadata", parsed("name: tallygate")) // the component has no label by which uninject finds it
 	compareComponent(t, "networkpolicy.yaml", "# Written by go test ./internal/inject -update. It closes all ports of the pods but the gate's.\n", policy)
 }
 

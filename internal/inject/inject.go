@@ -14,7 +14,7 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// Options say what is added to each workload.
+// Options are the settings of Inject.
 type Options struct {
 	Image         string   // the gate's image
 	ConfigMap     string   // has tallygate.yaml; "": the workload's name and "-tallygate"
@@ -67,7 +67,7 @@ type File struct {
 	Text []byte
 }
 
-// A Result has the files after the change, in their order, and what was done, line by line.
+// A Result has the files after the change, in their order, and a report with a line for each change.
 type Result struct {
 	Files  []File
 	Report []string

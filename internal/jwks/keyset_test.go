@@ -199,8 +199,8 @@ func TestTokenWithoutKeyID(t *testing.T) {
 	expect(t, s, signers[0].Token(bound(), M{"kid": "k1"}), access.BadSignature) // a kid names one key
 }
 
-// Where a token without typ is accepted, a typ still has to be one of the others, and the word for
-// it is no typ.
+// If tokens without typ are accepted, a typ must still be one of the other accepted types, and the
+// word for "no typ" is not a typ.
 func TestAbsentType(t *testing.T) {
 	signer := testpki.NewSigner("ES256", "k1")
 	s := newSource(t, localKeySet(testpki.KeySet(signer)), gatetest.AuthorizationServer())

@@ -59,7 +59,7 @@ func (p *process) preStop(n *Node, pod *Pod, grace time.Duration) time.Duration 
 	defer cancel()
 	if hook.Exec != nil {
 		argv := n.Exec(pod.rewrite(hook.Exec.Command), p.command.Process.Pid)
-		// A hook that fails is an event, and the container is stopped all the same.
+		// A hook that fails is an event, and the container is stopped as after a successful hook.
 		if output, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput(); err != nil {
 			pod.event("preStop of %s: %v: %s", p.Name, err, output)
 		}

@@ -147,7 +147,7 @@ func TestReloadKeepsAPILimits(t *testing.T) {
 	}
 }
 
-// A grant without a partner that is no preflight is a bug.
+// A grant without a partner is a bug, except the grant of a preflight.
 func TestGrantWithoutPartner(t *testing.T) {
 	g, d := manyPartners(1, 4, 100), access.Decision{Reason: access.Granted, API: "accounts"}
 	g.Admit(&d, 4, &Slots{})

@@ -70,7 +70,7 @@ func TestLoop(t *testing.T) {
 	})
 }
 
-// A loop that follows another loop of the same fetch goes on with its back-off.
+// A loop that follows another loop of the same fetch continues its back-off.
 func TestLoopAfterFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 7*time.Second)

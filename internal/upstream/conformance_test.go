@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// A conformance is an upstream's answer and what a caller sees of it.
+// A conformance is a response of an upstream and the result that a caller gets.
 type conformance struct {
 	name   string
 	method string // GET by default

@@ -69,7 +69,7 @@ func TestAnnouncedBody(t *testing.T) {
 	}
 }
 
-// tearing holds what is written back while it is told to.
+// tearing holds written bytes back while hold is set.
 type tearing struct {
 	net.Conn
 	hold bool

@@ -137,7 +137,7 @@ func TestHeaderTimeout(t *testing.T) {
 					tt.serve(conn)
 				}
 			}, func(t *testing.T, s *server, transport standardClient) {
-				for n := range int64(2) { // the second one with what the first left behind
+				for n := range int64(2) { // the second call uses the connection that the first has left
 					o := ask(transport, request(t, "GET", ""))
 					if o.Err != tt.want || tt.want == "" && o.Body != "fine" {
 						t.Errorf("answered %+v", o)

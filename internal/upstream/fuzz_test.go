@@ -17,8 +17,8 @@ import (
 	"github.com/tallygate/tallygate/internal/http1"
 )
 
-// read is what a caller must see of an answer that is these bytes and then the connection's
-// end, and whether the connection may be kept if that does not end.
+// read returns the result that a caller must get for a response of these bytes with the end of the
+// connection after them. It also returns whether the connection may be kept if it does not end.
 func read(answer []byte, r *http.Request) (o outcome, mayBeKept bool) {
 	in := bufio.NewReaderSize(bytes.NewReader(answer), 64<<10) // it bounds trailers
 	for {

@@ -186,7 +186,7 @@ func clientOf(t testing.TB, s *server, settings *tls.Config, timeout time.Durati
 	return c
 }
 
-// An outcome is what a caller sees of a round trip.
+// An outcome is the result of a round trip for the caller.
 type outcome struct {
 	Status   int
 	Length   int64

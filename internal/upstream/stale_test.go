@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// hangingUp answers one request on its first connection, and at the second says no more
-// than last. On others it behaves.
+// hangingUp answers the first request on its first connection. To the second request it sends only
+// last. On other connections it answers all requests.
 func hangingUp(last string) connHandler {
 	return func(s *server, conn net.Conn, in *bufio.Reader) {
 		first := s.connections.Load() == 1

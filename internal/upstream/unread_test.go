@@ -40,7 +40,7 @@ func TestStatusOfAnUnreadBody(t *testing.T) {
 func TestRefusalOfAnUnreadBody(t *testing.T) {
 	s := listen(t, nil, func(s *server, conn net.Conn, in *bufio.Reader) {
 		for {
-			r, err := http.ReadRequest(in) // and not its body
+			r, err := http.ReadRequest(in) // the server has read the head and not the body
 			if err != nil {
 				return
 			}

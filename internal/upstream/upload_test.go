@@ -75,8 +75,8 @@ func TestRequestBodies(t *testing.T) {
 	}
 }
 
-// A body that does not come at once passes as it comes: the server hears of the request,
-// may answer before it has all of it, and gets every byte.
+// The client forwards the pieces of a slow body as they arrive: the server gets the request at
+// once, may respond before the end of the body, and gets every byte.
 func TestLateBody(t *testing.T) {
 	t.Run("early answer", func(t *testing.T) {
 		s := listen(t, nil, func(_ *server, conn net.Conn, in *bufio.Reader) {
@@ -155,7 +155,7 @@ func (c *refusing) Write(p []byte) (int, error) {
 	return c.TCPConn.Write(p)
 }
 
-// A server that has seen enough says so and closes, while the body is being sent.
+// A server responds and closes the connection while the body is being sent.
 func TestEarlyAnswer(t *testing.T) {
 	answered := make(chan struct{}, 1)
 	s := listen(t, nil, func(_ *server, conn net.Conn, in *bufio.Reader) {

@@ -81,7 +81,7 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// A narrow connection gives the kernel little at a time, which then takes no more than its
+// A narrow connection writes little at a time, so that the kernel takes no more bytes than its
 // buffers are meant for.
 type narrow struct{ *net.TCPConn }
 
@@ -252,7 +252,7 @@ func TestHeaderTimeoutIsExact(t *testing.T) {
 		t.Run(timeout.String(), func(t *testing.T) {
 			overBoth(t, timeout, func(s *server, _ net.Conn, in *bufio.Reader) {
 				if s.connections.Load() > 1 {
-					time.Sleep(4 * timeout) // and nothing is read
+					time.Sleep(4 * timeout) // nothing is read from the connection
 				}
 				_, _ = io.Copy(io.Discard, in)
 			}, func(t *testing.T, _ *server, direct standardClient) {

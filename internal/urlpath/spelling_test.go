@@ -94,8 +94,8 @@ func TestReadings(t *testing.T) {
 	}
 }
 
-// What DecodeSpelled accepts is what one round of decoding gives, has no other round, and is no dot
-// segment to any server.
+// A segment that DecodeSpelled accepts is decoded once, cannot be decoded again, and is a dot
+// segment for no server.
 func FuzzDecodeSpelled(f *testing.F) {
 	for _, raw := range []string{"a%2Fb", "1;a", "%7E", "%FC", "%20a", "..;%2F", "%252F", "%C0%AF", ".%2e", "a%2F..;b"} {
 		f.Add(raw, uint8(all))

@@ -130,8 +130,8 @@ func TestChain(t *testing.T) {
 	expect(t, s, authority.Cert, false)
 }
 
-// A document that is no key set, is too large or has a private key is refused as a whole. The
-// error quotes nothing of it.
+// A document is refused as a whole if it is not a key set, is too large or has a private key. The
+// error quotes nothing from the document.
 func TestKeySetRefuses(t *testing.T) {
 	own := testpki.SelfSigned("ledger")
 	key, _ := json.Marshal(jwk(own))

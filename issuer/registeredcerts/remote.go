@@ -45,7 +45,7 @@ type remote struct {
 	now          func() time.Time
 }
 
-// A snapshot is what is known about a jwks_uri. It is immutable.
+// A snapshot has the results of the fetches of a jwks_uri. It is immutable.
 type snapshot struct {
 	registered thumbprints // the result of the last successful fetch
 	read       time.Time   // when the last successful fetch began; zero before the first successful fetch

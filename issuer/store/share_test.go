@@ -39,8 +39,8 @@ func fillShare(t *testing.T, f *store.File, client string, record int, expires i
 	return int(stored.Load())
 }
 
-// T-ADD-16: a client fills its share of the space and no more. Its tokens stay, other clients
-// can store tokens, also after a restart, and swept tokens free their space.
+// T-ADD-16: a client can fill only its share of the space. Its tokens stay, other clients can store
+// tokens, also after a restart, and swept tokens free their space.
 func TestTokenShare(t *testing.T) {
 	const space = 4 << 20
 	folder := t.TempDir()

@@ -14,7 +14,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// numbered returns a proof in the shard n modulo 16 that counts for a minute.
+// numbered returns a proof in the shard n modulo 16 that is valid for a minute.
 func numbered(n int, now time.Time) Proof {
 	p := Proof{until: now.Add(time.Minute)}
 	p.id[0] = byte(n % shards)

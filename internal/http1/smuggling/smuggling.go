@@ -22,7 +22,7 @@ const (
 // A Message is a valid request of HTTP/1.x. Target has the bytes of the request line.
 type Message struct{ Method, Target, Body string }
 
-// A Request is what a client sends on one connection.
+// A Request has the bytes that a client sends on a connection.
 type Request struct {
 	Name  string
 	Bytes string

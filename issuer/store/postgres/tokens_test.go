@@ -37,7 +37,7 @@ func fillShare(t *testing.T, stores []*postgres.Store, client string, expires in
 	return int(stored.Load())
 }
 
-// T-ADD-16: the tokens of a client at all processes together fill its share and no more. Other clients
+// T-ADD-16: the tokens of a client at all processes together can fill only its share. Other clients
 // can store tokens, and swept tokens free their space.
 func TestTokenShare(t *testing.T) {
 	const space = 1 << 20
