@@ -15,7 +15,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// A fault is what can be wrong with a request. A peer names the faults that it refuses.
+// A fault is a kind of wrong request. A peer names the faults that it refuses.
 type fault string
 
 // The faults.

@@ -66,7 +66,7 @@ func (f figure) peers() []string {
 	return []string{peerOf(f.of), peerOf(f.over)}
 }
 
-// inMain tells whether a main figure needs a subject in a scenario.
+// inMain reports whether a main figure needs a subject in a scenario.
 func inMain(scenario, label string) bool {
 	return slices.ContainsFunc(figures, func(f figure) bool {
 		return f.main && f.scenario == scenario && (f.of == label || f.over == label)

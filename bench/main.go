@@ -139,7 +139,7 @@ func (s settings) choose(c scenario) scenario {
 	return c
 }
 
-// whole tells whether the run measures everything that its kind of run measures.
+// whole reports whether the run measures all subjects and scenarios of its kind of run.
 func (s settings) whole() bool { return len(s.scenarios) == 0 && len(s.peers) == 0 }
 
 func names(list string) []string {

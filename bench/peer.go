@@ -17,7 +17,7 @@ import (
 type peer struct {
 	name    string // on the command line
 	title   string // in tables, before the version
-	setup   string // in tables, after the version: tells several configurations of one program apart
+	setup   string // the text after the version in tables, for programs with several configurations
 	does    string // the checks, in tables
 	command string // in PATH; or a path within the wheel, when the program comes from one
 	// packages are Debian's packages of the program.

@@ -131,7 +131,7 @@ func (r results) ratio(scenario, a, b string, number func(measurement) float64) 
 	return stats.Median(all)
 }
 
-// chose tells whether all these peers were chosen for the run.
+// chose reports whether all these peers were chosen for the run.
 func (r results) chose(peers []string) bool {
 	return !slices.ContainsFunc(peers, func(p string) bool { return !slices.Contains(r.Peers, p) })
 }

@@ -31,7 +31,7 @@ type scenario struct {
 // A subject is a peer in a variant.
 type subject struct {
 	peer    string
-	suffix  string // tells variants of one peer apart
+	suffix  string // the name of a variant, for peers with several variants
 	variant variant
 }
 

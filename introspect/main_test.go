@@ -211,7 +211,7 @@ func introspectToken(t testing.TB, c *Client, raw string) (*access.Unchecked, ac
 	return introspectWith(t, c, raw, certificateOf(1, 1))
 }
 
-// introspectWith does the same for a token that came with cert.
+// introspectWith introspects a token that came with cert.
 func introspectWith(t testing.TB, c *Client, raw string, cert *access.Certificate) (*access.Unchecked, access.Reason) {
 	t.Helper()
 	sum := facts.SumOf(raw)

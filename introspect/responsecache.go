@@ -32,7 +32,7 @@ type entry struct {
 	token        access.Unchecked
 	owner        string
 	requestedAt  time.Time
-	expires      time.Time // after this time the server is asked again
+	expires      time.Time // after this time, the token is introspected again
 	refreshAfter time.Time // after this time a token in frequent use is refreshed in the background
 	hits         atomic.Int32
 }

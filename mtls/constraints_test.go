@@ -286,7 +286,7 @@ func TestNameConstraintsAreBounded(t *testing.T) {
 	leaf := ca.Leaf("app", subject(utf8String(oidO, "1")), alternatives(false, alternative...))
 	start := time.Now()
 	expectNamed(t, "2.25 million pairs", ca, leaf, false, false)
-	if took := time.Since(start); took > 4*time.Second { // it is judged four times
+	if took := time.Since(start); took > 4*time.Second { // the test checks the chain four times
 		t.Errorf("the check took %s, want at most a second", took)
 	}
 }

@@ -144,7 +144,7 @@ func TestCipherSuites(t *testing.T) {
 			continue
 		}
 		safe := strings.HasPrefix(suite.Name, "TLS_ECDHE_") && (strings.Contains(suite.Name, "_GCM_") || strings.Contains(suite.Name, "_POLY1305_"))
-		fits := strings.Contains(suite.Name, "_ECDSA_") // as the gate's key
+		fits := strings.Contains(suite.Name, "_ECDSA_") // the gate's key is an ECDSA key
 		_, err := ask(func(c *tls.Config) { c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{suite.ID} })
 		if (err == nil) != (safe && fits) {
 			t.Errorf("%s: %v", suite.Name, err)

@@ -25,7 +25,7 @@ func TestRemovesTrust(t *testing.T) {
 	for name, c := range map[string]struct {
 		after *Trust
 		lacks bool
-		same  bool // at least it lacks nothing either way
+		same  bool // no change removes anything in either direction
 	}{
 		"the same":               {load(t, false, anchors{"north": {a, b}, "south": {c}}), false, true},
 		"another order":          {load(t, false, anchors{"north": {b, a}, "south": {c}}), false, true},

@@ -54,8 +54,8 @@ func newHolders() *holders {
 	return h
 }
 
-// A certificate tells its partner and application by anchors and registered names, and nothing if several
-// partners could have it.
+// The anchors and registered names of a certificate identify its partner and application. If several
+// partners could have the certificate, it identifies none of them.
 func TestCaller(t *testing.T) {
 	h := newHolders()
 	for name, c := range map[string]struct {

@@ -18,7 +18,7 @@ func TestLabels(t *testing.T) {
 		"GET https://api.test/accounts/7":          {"accounts", "/accounts/{id}"},
 		"GET https://api.test:8443/payments":       {"payments", "/payments"},
 		"GET https://API.test/accounts/7/payments": {"payments", "/accounts/{id}/payments"},
-		"GET https://api.test/payments/7/8":        {"payments", Unmatched}, // the beginning of the path tells the API
+		"GET https://api.test/payments/7/8":        {"payments", Unmatched}, // the beginning of the path identifies the API
 		"PUT https://api.test/payments":            {"payments", Unmatched},
 		"GET https://api.test/public":              {"accounts", Unmatched},
 		"GET https://api.test/accounts/7/nothing":  {Unmatched, Unmatched}, // accounts and payments have routes under /accounts

@@ -179,7 +179,7 @@ func TestTargetForm(t *testing.T) {
 	}{
 		"GET https://api.test/accounts":      {access.Granted, api("/accounts")},
 		"GET HTTPS://API.test:8443/a?b":      {access.Granted, api("/a")},
-		"GET https://evil.test/admin":        {access.Granted, Target{Host: "evil.test", Path: "/admin"}}, // not good.test's: the target's authority counts
+		"GET https://evil.test/admin":        {access.Granted, Target{Host: "evil.test", Path: "/admin"}}, // not good.test, because the target's authority takes precedence
 		"GET https://api.test/a/../b":        {access.PathNotCanonical, Target{}},
 		"GET https://api.test//b":            {access.PathNotCanonical, Target{}},
 		"GET https://api.test":               {access.PathNotCanonical, Target{}}, // no path, and none is made up

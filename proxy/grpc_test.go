@@ -322,7 +322,7 @@ func TestGRPCStreamEnds(t *testing.T) {
 		}
 	}
 	s.next(t, withGRPC(t, config.H2C), func(cfg *config.Config) { cfg.Partners.List[0].Disabled = true })
-	if _, err := stream.Recv(); status.Code(err) != grpccodes.Internal { // by RST_STREAM
+	if _, err := stream.Recv(); status.Code(err) != grpccodes.Internal { // the gate ends the stream by RST_STREAM
 		t.Errorf("the stream ends with %v", err)
 	}
 	_ = receive(t, up.left)

@@ -56,7 +56,7 @@ func TestPreflight(t *testing.T) {
 		status int
 		header http.Header
 		body   string
-		hints  bool // a 103 came first
+		hints  bool // a 103 has arrived before
 	}
 	send := func(certificate bool, text string) (got reply) {
 		t.Helper()

@@ -397,7 +397,7 @@ func TestConnectionsAreKept(t *testing.T) {
 		{"refused with one", "/nowhere", func() io.Reader { return strings.NewReader("hello") }, 5, http.StatusForbidden, false},
 	}
 	for _, tt := range tests {
-		for range 20 { // whether the body's end or the answer comes first must not matter
+		for range 20 { // the order of the body's end and the answer must not matter
 			r, err := http.NewRequest(http.MethodPost, "https://"+address+tt.path, tt.body())
 			if err != nil {
 				t.Fatal(err)

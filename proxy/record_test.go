@@ -52,7 +52,7 @@ func TestSampledLogLines(t *testing.T) {
 		call(failed, http.StatusBadGateway)
 		seconds := int(time.Since(began)/time.Second) + 2
 		status.Store(http.StatusOK)
-		if sampling { // a second later, what had no line is told
+		if sampling { // a second later, the log has the number of requests without a line
 			time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
 		}
 		call(1, http.StatusOK)

@@ -62,7 +62,7 @@ func (w *worker) Read(p []byte) (int, error) {
 }
 
 func (w *worker) Close() error {
-	w.taken.Do(func() { w.left.Do(func() {}) }) // it was never served
+	w.taken.Do(func() { w.left.Do(func() {}) }) // the request was never served
 	w.left.Do(func() { <-w.of.free })
 	return w.Conn.Close()
 }

@@ -80,7 +80,7 @@ func everyMethod(body config.RouteBody) func(*config.Config) {
 	}
 }
 
-// framings are the ways to announce a body.
+// framings are the fields that announce a body.
 var framings = map[string]struct {
 	protocol string
 	length   int64

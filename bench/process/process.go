@@ -154,7 +154,7 @@ func parse(stat string) (status, error) {
 	return status{ended: fields[0] == "Z" || fields[0] == "X", parent: parent, children: time.Duration(user+system) * tick}, nil
 }
 
-// gone tells whether err means that a process has ended.
+// gone reports whether err means that a process has ended.
 func gone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EINVAL)
 }

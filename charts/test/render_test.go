@@ -93,8 +93,8 @@ func render(t *testing.T, chart string, args ...string) manifests {
 // manifests are the objects of a release, by kind and name.
 type manifests map[string]any
 
-// decode reads each document as the type that its kind has in the API it names; a field
-// that is not there, or twice, is an error.
+// decode reads each document as the type that its kind has in the API it names; an unknown or a
+// repeated field is an error.
 func decode(t *testing.T, text string) manifests {
 	t.Helper()
 	all := manifests{}

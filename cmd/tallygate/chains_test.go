@@ -79,7 +79,7 @@ func TestLongChains(t *testing.T) {
 	chain := func(der []byte, size int) (c tls.Certificate) {
 		c = own
 		c.Certificate = own.Certificate[:1:1]
-		for total := 0; total+len(der)+5 < size; total += len(der) + 5 { // as they count in the message
+		for total := 0; total+len(der)+5 < size; total += len(der) + 5 { // the sizes of the certificates in the message
 			c.Certificate = append(c.Certificate, der)
 		}
 		return c
@@ -98,7 +98,7 @@ func TestLongChains(t *testing.T) {
 			"90 KiB, stalling":               {chain(large, 250<<10), 90 << 10},
 		} {
 			if listener == gate.IssuerListener && !strings.HasSuffix(name, "KiB, stalling") {
-				continue // one code serves both listeners; these shapes hold the most
+				continue // both listeners run the same code; these shapes take the most memory
 			}
 			before := resident(t, r.process.Process.Pid)
 			connections := make([]net.Conn, 150)

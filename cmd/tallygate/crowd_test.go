@@ -36,7 +36,7 @@ func TestCrowd(t *testing.T) {
 	}
 	r := newReloading(t)
 	r.configure("stall_timeout: 30s", fmt.Sprintf("stall_timeout: 30s, idle_timeout: 10m, header_timeout: 10m, requests: 100, connections: %d, connections_per_address: %d", idle+slow+100, perAddress))
-	r.environment = append(r.environment, "GOGC=100") // by which is counted what lives
+	r.environment = append(r.environment, "GOGC=100") // a collection, after which only live objects count
 	r.serve()
 	if fewer := r.lines("limits lowered on every listener: the file descriptor limit (RLIMIT_NOFILE) is too low"); len(fewer) > 0 {
 		t.Fatalf("the gate takes fewer connections: %v", fewer)
@@ -49,8 +49,8 @@ func TestCrowd(t *testing.T) {
 			values[i], err = r.metric(series)
 			r.check(err)
 		}
-		// The next collection comes when the heap is what lived at the last one, and as much
-		// again as that and the stacks.
+		// The next collection begins when the heap has grown from its live size at the last collection by
+		// this size and the size of the stacks.
 		return values[0], (values[1]-values[2])/2 + values[2]
 	}
 	r.check(r.call([]string{"-cert", "northwind", "-token", "good", "GET", "/accounts/7"}))

@@ -21,8 +21,8 @@ import (
 	"github.com/tallygate/tallygate/internal/testpostgres"
 )
 
-// tallygate runs a command in the folder of s and returns its output, or with an error what it says on
-// stderr.
+// tallygate runs a command in the folder of s and returns its output. With an error it returns the
+// text on stderr.
 func (s *stateful) tallygate(stdin string, arguments ...string) (string, error) {
 	command := exec.Command(binary(s.t), arguments...)
 	command.Dir, command.Stdin = s.dir, strings.NewReader(stdin)
@@ -48,7 +48,7 @@ func (s *stateful) replica() *stateful {
 	return other
 }
 
-// account asks for an account with token and returns the status and the reason.
+// account requests an account with token and returns the status and the reason.
 func (s *stateful) account(token string) (int, string) {
 	s.t.Helper()
 	r := accountRequest(s.t.Context(), s.addresses["partners"], token)
@@ -172,7 +172,7 @@ func TestDatabase(t *testing.T) {
 		t.Errorf("keys list: %v %s, want two keys", err, out)
 	}
 
-	// Each acknowledged revocation survives kill -9 of the issuer in the midst of revocations.
+	// Each acknowledged revocation survives kill -9 of the issuer while revocations are being stored.
 	var acknowledged []string
 	var mu sync.Mutex
 	var group sync.WaitGroup

@@ -130,7 +130,7 @@ func TestDrain(t *testing.T) {
 	if took := time.Since(began); took < delay {
 		t.Errorf("drained after %s, the delay is %s", took, delay)
 	}
-	// Who comes late is still served, and not kept.
+	// A client that connects late is still served, and its connection is closed after the response.
 	if closes, err := d.visit(transport); err != nil || !closes {
 		t.Errorf("drained: the connection closes: %v, %v", closes, err)
 	}

@@ -146,7 +146,7 @@ func (f *foreign) heard() string {
 	return f.told.Text()
 }
 
-// tell changes the server's behaviour, and returns when the change is made.
+// tell sends the server a command that changes its behaviour, and returns when the server has made the change.
 func (f *foreign) tell(order string) {
 	f.t.Helper()
 	if got := f.ask(order); got != "done" {

@@ -145,7 +145,7 @@ func TestForeignServerAuthentication(t *testing.T) {
 		f.ready()
 		f.fails("token", "renewed", 401, "bound_to_previous", "invalid_token")
 		f.passes("token", "northwind")
-		if name == "signed answers" { // by a key that the gate has yet to read
+		if name == "signed answers" { // signed with a key that the gate has not read yet
 			f.tell("rotate")
 			f.issue("later", "northwind", "northwind-ledger", opaqueResource)
 			f.passes("later", "northwind")

@@ -29,10 +29,10 @@ var h2specFailures = []string{
 	"http2/8.1.2.2: Sends a HEADERS frame that contains the connection-specific header field",
 }
 
-// h2specRaces are cases whose frames come upon an answer, which may have ended the stream
-// by then: it does not wait for the body of a request without a token. Frames for a stream
-// that is closed are ignored (RFC 9113 section 5.1), which the tool does not know. On a busy
-// machine each of them fails now and then.
+// h2specRaces are cases whose frames may arrive after the answer has ended the stream: the answer
+// does not wait for the body of a request without a token. Frames for a stream that is closed are
+// ignored (RFC 9113 section 5.1), which the tool does not know. On a busy machine each of them
+// fails now and then.
 var h2specRaces = []string{
 	"http2/6.9.1: Sends multiple WINDOW_UPDATE frames increasing the flow control window to above 2^31-1 on a stream",
 	"http2/8.1.2.6: Sends a HEADERS frame with the \"content-length\" header field which does not equal the DATA frame payload length",

@@ -52,7 +52,7 @@ type testGate struct {
 	answer      *http.Response    // to the last call
 	body        []byte
 	open        bool // raw requests do not ask for their connections to be closed
-	verbatim    bool // body is all that came, header and further answers included
+	verbatim    bool // body has all received bytes, with the header and further answers
 	refusals    map[string]int
 	long        string // the value of @long
 	proof       string // the last DPoP proof

@@ -103,8 +103,8 @@ func (r *reloading) downgraded(t *testing.T, d downgrade, target string) string 
 	}
 }
 
-// T-H2-05, 07, 08, T-ADD-13: a request over HTTP/2 whose header or length cannot be said over HTTP/1.1, or
-// would say something else there, is refused; every other one is the same message at the upstream.
+// T-H2-05, 07, 08, T-ADD-13: a request over HTTP/2 whose header or length cannot be expressed in HTTP/1.1,
+// or would have another meaning there, is refused; every other one is the same message at the upstream.
 func TestHTTP2Downgrade(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

@@ -295,7 +295,7 @@ func TestHTTP2Floods(t *testing.T) {
 	// answers, the flood costs the gate no more than the client, and the gate does not end it.
 	for name, c := range map[string]struct {
 		most  int
-		cut   bool // it must be
+		cut   bool // the gate must end the connection
 		frame func(*rawClient) error
 	}{
 		"CONTINUATION, T-H2-02": {1_000_000, true, func(c *rawClient) error { return c.frames.WriteContinuation(1, false, c.header("x-a", "b")) }},

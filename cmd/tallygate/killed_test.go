@@ -167,7 +167,7 @@ func TestKilledIssuer(t *testing.T) {
 			})
 		}
 		for i, token := range tokens[:50] {
-			if i == 40+rounds%8 { // in the midst of it
+			if i == 40+rounds%8 { // while the revocations are running
 				s.kill()
 			}
 			queue <- token

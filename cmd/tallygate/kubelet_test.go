@@ -28,8 +28,9 @@ import (
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
-// legacyAPI is the program of the API in the drill: an HTTP server that no gate has changed, which SIGTERM
-// ends at once. It fails requests without the identity that the gate sets, but for those of its probe.
+// legacyAPI is the program of the API in the drill: an HTTP server that SIGTERM ends at once, as many
+// older programs. It fails requests without the identity header that the gate sets, except requests of its
+// probe.
 func legacyAPI() {
 	address := flag.String("listen", "", "")
 	flag.Parse()
@@ -56,7 +57,7 @@ type cluster struct {
 	signer        *testpki.Signer
 	server, next  *testpki.Pair // the gate's certificate, before and after its renewal
 	oldCA, newCA  *testpki.Pair // the partner's anchors
-	before, after *credentials  // the partner's, of both anchors
+	before, after *credentials  // the partner's credentials under both anchors
 }
 
 // clusters counts clusters, each of which has a network of its own.
@@ -67,8 +68,8 @@ func network() string {
 	return fmt.Sprintf("127.%d.%d", 64+clusters.Add(1)%8*8+int64(os.Getpid()>>8&7), os.Getpid()&255)
 }
 
-// execIn returns the command lines of commands that run in the gate's container. The gate is process 1 there,
-// and has a number of its own here.
+// execIn returns the command lines of commands that run in the gate's container. The gate is process 1 in a
+// container, and has another process id in the test.
 func execIn(t *testing.T, gate string) func(argv []string, pid int) []string {
 	return func(argv []string, pid int) []string {
 		if argv[0] != "/tallygate" {
@@ -84,8 +85,8 @@ type credentials struct {
 	token string
 }
 
-// newCluster returns a cluster with the objects of the manifests, and with those that they name. The last
-// Deployment counts.
+// newCluster returns a cluster with the objects of the manifests, and with the objects that they name.
+// The last Deployment is used.
 func newCluster(t *testing.T, manifests ...[]byte) *cluster {
 	t.Helper()
 	notShort(t)

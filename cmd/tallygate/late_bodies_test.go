@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A lateBody is a request that is answered before its body has come.
+// A lateBody is a request that the gate answers before the body has arrived.
 type lateBody struct {
 	name   string
 	method string

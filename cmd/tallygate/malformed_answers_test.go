@@ -24,7 +24,7 @@ type scriptedUpstream struct {
 
 	mu     sync.Mutex
 	open   map[net.Conn]bool
-	reused []string // the answers after which another request came on the same connection, and must not
+	reused []string // the responses after which the gate has sent another request on the same connection, which it must not do
 }
 
 func newScriptedUpstream(t *testing.T, answers map[string]smuggling.Response) *scriptedUpstream {
@@ -173,8 +173,8 @@ func wrong(answer smuggling.Response, got received, err error) string {
 	return ""
 }
 
-// T-SMG-11, 16, T-ADD-15: an answer of an upstream that is malformed or ambiguous is 502, a truncated
-// one never looks whole, and the connection carries no other request.
+// T-SMG-11, 16, T-ADD-15: an answer of an upstream that is malformed or ambiguous becomes 502, a
+// truncated answer never looks whole to the client, and the connection carries no other request.
 func TestMalformedAnswers(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

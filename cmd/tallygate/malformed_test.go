@@ -155,7 +155,7 @@ func (u *messageReader) got(t *testing.T, d delivery, following bool) {
 	}
 	begun := 0
 	if d.Fault == smuggling.InBody {
-		begun = 1 // the fault may come after the request was forwarded
+		begun = 1 // the fault may arrive after the gate has forwarded the request
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -295,7 +295,7 @@ func TestMalformedRequestsElsewhere(t *testing.T) {
 			all[i].Bytes = strings.ReplaceAll(all[i].Bytes, all[i].target, target)
 		}
 		sendAll(t, all, dial, "\x00", func(d delivery, answers string) {
-			unread := d.Fault == smuggling.InBody && strings.HasPrefix(answers, "HTTP/1.1 405 ") // answered before the fault came
+			unread := d.Fault == smuggling.InBody && strings.HasPrefix(answers, "HTTP/1.1 405 ") // answered before the fault arrived
 			if strings.Count(answers, "HTTP/1.") != 1 || !unread && !strings.HasPrefix(answers, "HTTP/1.1 400 ") || !strings.Contains(answers, "\r\nConnection: close\r\n") {
 				t.Errorf("%s: %s, bytewise %t, behind %q: answered\n%q\nwant a 400 alone", listener, d.Name, d.bytewise, d.first, answers)
 			}

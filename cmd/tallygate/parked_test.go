@@ -51,7 +51,7 @@ func TestParkedConnectionsAfterReload(t *testing.T) {
 		guests = append(guests, g)
 	}
 	r.upstream.forget()
-	time.Sleep(httpserver.ParkAfter + time.Second) // by then the connections are parked; otherwise the test proves less
+	time.Sleep(httpserver.ParkAfter + time.Second) // the connections are parked by then; if not, the test proves less and still passes
 	r.configure("trust: [borealis-ca.pem]", "trust: [another.pem]")
 	r.await("ok", 1)
 	for _, g := range guests {

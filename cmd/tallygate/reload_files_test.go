@@ -137,7 +137,7 @@ func TestReloadOfHalfALine(t *testing.T) {
 	if faults := r.lines("configuration not reloaded, the previous configuration stays active"); !strings.Contains(faults[0]["faults"].([]any)[0].(string), "does not end with a line break") {
 		t.Errorf("the log says %v", faults)
 	}
-	time.Sleep(gate.PollInterval + 4*gate.Debounce) // it is looked at again, and is still half
+	time.Sleep(gate.PollInterval + 4*gate.Debounce) // the gate reads the file again, which still has only half of its content
 	if n, err := r.metric(`tallygate_config_last_reload_successful`); err != nil || n != 0 {
 		t.Errorf("successful: %v, %v", n, err)
 	}

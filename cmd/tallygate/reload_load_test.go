@@ -57,7 +57,7 @@ func TestReloadUnderLoad(t *testing.T) {
 			"    - name: dormant\n      disabled: true\n      trust: [dormant-ca.pem]\n      applications:\n        - {client_id: dormant-app, apis: [accounts]}\n", "")
 	}
 	become(0)
-	r.environment = append(r.environment, "GOGC=100") // by which is counted what lives
+	r.environment = append(r.environment, "GOGC=100") // a collection, after which only live objects count
 	r.serve()
 
 	var sent, failed atomic.Int64

@@ -33,7 +33,7 @@ func newKeyServer(t *testing.T) *keyServer {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = w.Write(keys)
 		case <-r.Context().Done():
-			s.called <- false // it was broken off
+			s.called <- false // the fetch was cancelled
 		}
 	}))
 	t.Cleanup(s.Close)
@@ -83,7 +83,7 @@ func TestReloadWhileAServerIsDown(t *testing.T) {
 	r.serve()
 	s.answers <- testpki.KeySet(r.signers["good"])
 	r.ready()
-	close(s.answers) // from now on it is broken
+	close(s.answers) // all further responses are invalid
 	call, _ := r.visitor("northwind", "good", false, 0)
 	expect := func() {
 		t.Helper()

@@ -59,7 +59,7 @@ func (e *endpoints) dial(ctx context.Context, network, _ string) (net.Conn, erro
 	return new(net.Dialer).DialContext(ctx, network, d.addresses["partners"])
 }
 
-// another starts a further gate with d's files.
+// another starts an additional gate with d's files.
 func (d *drained) another() *drained {
 	d.t.Helper()
 	w := *d.testGate

@@ -20,7 +20,7 @@ import (
 	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
-// A hosted is a gate whose command line is that of a file in deploy, with other paths.
+// A hosted gate has the command line of a file in deploy, with other paths.
 type hosted struct {
 	t         *testing.T
 	dir       string // the folder of the configuration
@@ -45,7 +45,7 @@ func (h *hosted) start(argv ...string) {
 	}
 }
 
-// calls fetches a token as Northwind and calls the API.
+// calls fetches a token with Northwind's certificate and calls the API.
 func (h *hosted) calls() string {
 	h.t.Helper()
 	file := func(name string) string { return filepath.Join(h.dir, name) }
@@ -87,7 +87,7 @@ func runBlock(t *testing.T, number int, folder, root string) {
 	runShell(t, "bash", folder, script, nil)
 }
 
-// clone makes a folder that stands for a clone of the repository with the program in it.
+// clone makes a folder with the files of a clone that the commands use, and with the program.
 func clone(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -159,7 +159,7 @@ func TestCompose(t *testing.T) {
 }
 
 // TestSystemd runs the commands of docs/single-host.md, with a folder as the root, and then the command lines
-// of the unit that they install. systemd reads the unit and judges it.
+// of the unit that they install. systemd-analyze checks the unit.
 func TestSystemd(t *testing.T) {
 	t.Parallel()
 	notShort(t)
@@ -182,7 +182,7 @@ func TestSystemd(t *testing.T) {
 	gate.stops(stop)
 }
 
-// TestUnit has systemd read the unit, without a complaint, and judge its hardening.
+// TestUnit checks that systemd-analyze reports no fault of the unit and a low exposure.
 func TestUnit(t *testing.T) {
 	gatetest.NeedPrograms(t, "systemd-analyze")
 	text, err := os.ReadFile("../../deploy/systemd/tallygate.service")
@@ -203,7 +203,7 @@ func TestUnit(t *testing.T) {
 	}
 }
 
-// readUnit returns the settings of a unit. The last value of a setting counts.
+// readUnit returns the settings of a unit. A setting has its last value.
 func readUnit(t *testing.T, file string) map[string]string {
 	t.Helper()
 	f, err := os.Open(file)
@@ -220,7 +220,7 @@ func readUnit(t *testing.T, file string) map[string]string {
 	return unit
 }
 
-// edit replaces what matches old in a file.
+// edit replaces the matches of old in a file.
 func edit(t *testing.T, file, old, replacement string) {
 	t.Helper()
 	text, err := os.ReadFile(file)

@@ -239,7 +239,8 @@ func TestTracesOfHangingCollector(t *testing.T) {
 	r.check(r.stop())
 }
 
-// The variables of OpenTelemetry alone are enough, and a fault in them ends the start with their name.
+// The variables of OpenTelemetry work without settings in the file. A fault in a variable ends the start, and
+// the error names the variable.
 func TestTracesByEnvironment(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t)

@@ -49,7 +49,7 @@ func TestListOfAnotherAuthorityAtAURL(t *testing.T) {
 	north, south := testpki.NewCA("North"), testpki.NewCA("South")
 	gone := north.Leaf("gone")
 	p := newPublisher(t)
-	p.publish(0, south.RevocationList()) // in the place of north's
+	p.publish(0, south.RevocationList()) // South's list at the URL of North's list
 	h := newHarness(t, north, south)
 	h.at(p.URL + "/north.crl")
 	checker := h.load(nil)
@@ -57,7 +57,7 @@ func TestListOfAnotherAuthorityAtAURL(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.expect(checker, chain(gone), access.RevocationUnknown)
-	// The authority's own list takes effect when it comes.
+	// The authority's own list takes effect when it is fetched.
 	p.publish(0, north.RevocationList(testpki.Revoking(gone)))
 	if err := checker.fetch(t.Context(), checker.sources[0]); err != nil {
 		t.Fatal(err)
@@ -272,7 +272,7 @@ func TestListKeepsOthersFromBeingRead(t *testing.T) {
 	north.WriteRevocationList(h.dir, "north.crl", testpki.Numbered(2), testpki.Revoking(gone))
 	next := h.load(checker)
 	h.expect(next, chain(gone), access.RevokedCertificate)
-	h.expect(next, chain(evil.Leaf("a")), access.Granted) // by the list of before
+	h.expect(next, chain(evil.Leaf("a")), access.Granted) // the previous list of evil stays in use
 	if n := testutil.ToFloat64(next.metrics.fetches.WithLabelValues(string(h.path("evil.crl")), "failed")); n != 1 {
 		t.Errorf("%v failed reads are counted, want 1", n)
 	}

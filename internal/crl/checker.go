@@ -1,4 +1,4 @@
-// Package crl keeps revocation lists (RFC 5280 section 5) and tells the status of certificates.
+// Package crl keeps revocation lists (RFC 5280 section 5) and returns the status of certificates.
 package crl
 
 import (

@@ -124,7 +124,7 @@ func TestRevokedCertificates(t *testing.T) {
 	root, other := testpki.NewCA("Root"), testpki.NewCA("Other")
 	issuing, second := root.Intermediate("Issuing"), root.Intermediate("Second")
 	direct, gone, below, sibling := root.Leaf("direct"), root.Leaf("gone"), issuing.Leaf("below"), second.Leaf("sibling")
-	twin := other.Leaf("twin", func(c *x509.Certificate) { c.SerialNumber = gone.Cert.SerialNumber }) // another's serial number
+	twin := other.Leaf("twin", func(c *x509.Certificate) { c.SerialNumber = gone.Cert.SerialNumber }) // the same serial number from another authority
 	h := newHarness(t, root, other)
 	h.Exempt = []config.Path{h.write(other)}
 	root.WriteRevocationList(h.dir, "root.crl", testpki.Revoking(gone, issuing))
@@ -133,7 +133,7 @@ func TestRevokedCertificates(t *testing.T) {
 	h.expect(checker, chain(direct), access.Granted)
 	h.expect(checker, chain(gone), access.RevokedCertificate)
 	h.expect(checker, chain(below), access.RevokedCertificate)
-	h.expect(checker, chain(sibling), access.RevocationUnknown) // by the other issuing authority, whose list is not there
+	h.expect(checker, chain(sibling), access.RevocationUnknown) // the second issuing authority has no list
 	h.expect(checker, chain(twin), access.Granted)
 	if err := checker.Check(checker.Chain(append(chain(gone), root.Cert)), time.Now()); !strings.Contains(err.Error(), "is on the list of CN=Root of ") {
 		t.Errorf("Check of a revoked certificate returned %q, want the name of the issuer and the date", err)

@@ -129,7 +129,7 @@ func TestLargeListsOneByOne(t *testing.T) {
 	h.at(s.URL + "/small.crl")
 	h.at(s.URL + "/large.crl")
 	checker := h.load(nil)
-	largeList <- struct{}{} // as if another was read
+	largeList <- struct{}{} // as if another large list was being read
 	done := make(chan error)
 	go func() { done <- checker.FetchAdded(t.Context()) }()
 	read := checker.sources

@@ -1,4 +1,4 @@
-// Package history remembers, in bounded memory, what became of the requests of the last hour: counts per
+// Package history keeps the results of the requests of the last hour in bounded memory: counts per
 // minute by partner, API and reason, the last refusals of each partner, and the client certificates that
 // granted requests came with. The console reads it. It holds nothing that the log does not have.
 package history

@@ -130,7 +130,7 @@ func send(t testing.TB, c net.Conn, text string) {
 	}
 }
 
-// ask sends text on a connection of its own and returns all that comes until its end.
+// ask sends text on a connection of its own and returns all received bytes.
 func (s *testServer) ask(t testing.TB, text string) string {
 	t.Helper()
 	c := s.dial(t)

@@ -74,7 +74,7 @@ func flush(w http.ResponseWriter) {
 	}
 }
 
-// act calls w as the steps of program say. A step is two bytes.
+// act calls the methods of w that program encodes. Each step of program has two bytes.
 func act(w http.ResponseWriter, r *http.Request, program []byte) {
 	w.Header().Set("Content-Type", "text/x") // net/http guesses types
 	lengths := []string{"0", "4", "100", "2048", "3000"}

@@ -40,7 +40,7 @@ type session struct {
 type end uint8
 
 const (
-	idle     end = iota // no request came for some time
+	idle     end = iota // no request has arrived for some time
 	over                // the connection must be closed
 	broken              // the connection must be closed, and nothing more can be sent
 	unread              // the connection must be closed, but bytes of the client may still arrive

@@ -424,7 +424,7 @@ func TestCoolDown(t *testing.T) {
 		expect(t, v, next.Token(bound()), access.UnknownKey)
 		readings(2)
 		time.Sleep(time.Nanosecond)
-		expect(t, v, next.Token(bound()), access.Granted) // this request causes the refresh and waits for it
+		expect(t, v, next.Token(bound()), access.Granted) // the request causes the refresh and waits for it
 		readings(3)
 
 		// A failed refresh starts the cool-down as well. Until a refresh succeeds, an unknown key

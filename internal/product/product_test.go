@@ -6,7 +6,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// The issuer tells products apart.
+// The issuer identifies the product.
 func TestProducts(t *testing.T) {
 	for issuer, want := range map[string]config.Profile{
 		"https://login.microsoftonline.com/6e74172b-be56-4843-9ff4-e66a39bb12e3/v2.0": config.ProfileEntra,
@@ -29,7 +29,7 @@ func TestProducts(t *testing.T) {
 	}
 }
 
-// Claims tell products apart where the issuer has a name of the operator's.
+// Claims identify the product if the operator has chosen the name in the issuer.
 func TestProductsByClaims(t *testing.T) {
 	for _, test := range []struct {
 		claims Claims

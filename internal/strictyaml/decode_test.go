@@ -90,7 +90,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// Faults come together. Only the values that they belong to have failed.
+// All faults are reported together. Only the values that they belong to have failed.
 func TestDecodeFaults(t *testing.T) {
 	var got server
 	document, faults := Decode([]byte("nmae: a\nretries: 010\nreplicas: [a b, {zone: b, weight: heavy}]\ndebug: yes\ntimeout: 30\n"), &got, options)

@@ -83,7 +83,7 @@ func (c *tearing) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// The beginning of a record of TLS that came with an answer is something that was said.
+// The beginning of a TLS record that arrived with a response counts as bytes without a request.
 func TestTornRecord(t *testing.T) {
 	settings, trusting := secure()
 	s := listen(t, nil, func(s *server, conn net.Conn, _ *bufio.Reader) {

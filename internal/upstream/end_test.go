@@ -294,7 +294,7 @@ func TestClose(t *testing.T) {
 					_, err := io.Copy(io.Discard, answer.Body)
 					read <- err
 				}()
-				time.Sleep(10 * time.Millisecond) // it waits for what will not come
+				time.Sleep(10 * time.Millisecond) // the client waits for bytes that do not arrive
 			}
 			if err := answer.Body.Close(); err != nil {
 				t.Error(err)

@@ -215,7 +215,7 @@ func ask(transport http.RoundTripper, r *http.Request) (o outcome) {
 	return o
 }
 
-// class tells what proxy tells of an error.
+// class returns the class of an error, as package proxy distinguishes them.
 func class(err error) string {
 	var (
 		op      *net.OpError

@@ -96,7 +96,7 @@ func TestIdleConnection(t *testing.T) {
 	settings, trusting := secure()
 	for _, tt := range []struct {
 		name, said string
-		beneath    string // said below TLS
+		beneath    string // bytes sent below TLS
 		closed     bool
 		kept       bool
 	}{

@@ -147,7 +147,7 @@ func TestIncompleteStream(t *testing.T) {
 	}
 }
 
-// A server that has seen enough answers before the body has been sent, and may close.
+// A server may respond, and may close the connection, before the body has been sent.
 func TestEarlyResponse(t *testing.T) {
 	for _, closes := range []bool{false, true} {
 		s := listen(t, nil, func(_ *server, conn net.Conn, in *bufio.Reader) {
@@ -224,7 +224,7 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
-// A tunnel first returns what came with the 101.
+// A tunnel first returns the bytes that arrived with the 101.
 func TestTunnel(t *testing.T) {
 	settings, trusting := secure()
 	for _, encrypted := range []bool{false, true} {

@@ -20,7 +20,7 @@ import (
 	"github.com/tallygate/tallygate/internal/http1"
 )
 
-// A closing tells whether it was closed.
+// A closing body records whether it was closed.
 type closing struct {
 	io.Reader
 	closed atomic.Bool

@@ -160,8 +160,8 @@ func to(ctx context.Context, t *testing.T, path, body string) *http.Request {
 	return r
 }
 
-// The end of a context is nothing to the requests that come later on the connection, whether
-// it was watched or not; nor does what begins the watch do any harm to what is being sent
+// The end of a request's context does not affect later requests on the connection, whether the
+// request was watched or not. The start of a watch does not disturb the bytes that are being sent
 // and received.
 func TestContextsOfBefore(t *testing.T) {
 	overBoth(t, enough, slowly, func(t *testing.T, s *server, direct standardClient) {
@@ -289,7 +289,7 @@ func TestHeaderTimeoutInTheBody(t *testing.T) {
 	}
 }
 
-// An answer has arrived when nothing more of its body is to come.
+// A response has arrived when its whole body has been received.
 func TestArrived(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string

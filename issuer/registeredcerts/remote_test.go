@@ -387,7 +387,7 @@ func TestBadAnswers(t *testing.T) {
 				t.Error("the request has Accept-Encoding, want none")
 			}
 			w.Header().Set("Content-Encoding", "gzip")
-			document(keySet(evil))(w, r) // as if it were not
+			document(keySet(evil))(w, r) // the document is not compressed
 		},
 		"text/html": as("text/html"), "no content type": as(""), "JSON in a comment": as("text/plain; application/json"),
 		"201": withKeys(201), "203": withKeys(203), "404 with keys": withKeys(404), "204": status(204), "401": status(401), "404": status(404), "500": status(500), "503": status(503),

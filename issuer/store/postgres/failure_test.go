@@ -114,8 +114,8 @@ func TestKilled(t *testing.T) {
 	t.Logf("%d acknowledged, none lost", len(acknowledged))
 }
 
-// While the database is away every method says so in bounded time, and the state stops to be current.
-// When the database is back, everything works without a restart.
+// While the database is away, every method returns an error in bounded time, and the state is no
+// longer current. When the database is back, the store works without a restart.
 func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
 	server := testpostgres.Start(t)
@@ -195,7 +195,8 @@ func TestFailover(t *testing.T) {
 }
 
 // A failover to a standby that lacks the last commits uses their sequence numbers again. A follower
-// that had read the lost numbers still gets what was stored under them afterwards.
+// that has read the lost numbers still gets the revocations that are stored under these numbers
+// afterwards.
 func TestFailoverBehind(t *testing.T) {
 	server := testpostgres.Shared(t)
 	url := server.Database()
@@ -211,7 +212,7 @@ func TestFailoverBehind(t *testing.T) {
 	f.waitFor(t, "again")
 }
 
-// A full disk is an error of the writers, which stores nothing, and reads continue.
+// With a full disk, writers get an error and store nothing, and reads continue.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
