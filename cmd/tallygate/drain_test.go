@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -92,6 +95,36 @@ func (d *drained) visit(transport *http.Transport) (closes bool, err error) {
 	return answer.Close, nil
 }
 
+// kept returns an idle connection that has carried a request.
+func (d *drained) kept() net.Conn {
+	d.t.Helper()
+	c, err := tls.Dial("tcp", d.addresses["partners"], d.client("northwind", "http/1.1"))
+	d.check(err)
+	d.t.Cleanup(func() { _ = c.Close() })
+	d.check(accountRequest(d.t.Context(), d.addresses["partners"], d.tokens["good"]).Write(c))
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	d.check(err)
+	_, err = io.Copy(io.Discard, answer.Body)
+	d.check(err)
+	if answer.StatusCode != http.StatusOK || answer.Close {
+		d.t.Fatalf("got %s, and the connection closes: %v", answer.Status, answer.Close)
+	}
+	return c
+}
+
+// keptHTTP2 is kept for HTTP/2.
+func (d *drained) keptHTTP2() *slow {
+	d.t.Helper()
+	c := &slow{reloading: d.reloading}
+	c.connect(false, true)
+	d.t.Cleanup(func() { _ = c.conn.Close() })
+	c.headers(1, "GET", true)
+	if got := c.frames(); !got.answered {
+		d.t.Fatal("no answer on a connection that is to be idle")
+	}
+	return c
+}
+
 // A draining gate is not ready, still serves, then closes connections after responses. It runs
 // until it gets SIGTERM, and then stops without a second delay.
 func TestDrain(t *testing.T) {
@@ -102,6 +135,7 @@ func TestDrain(t *testing.T) {
 	if status, text, err := d.admin("/drained"); err != nil || status != http.StatusServiceUnavailable || string(text) != "serving\n" {
 		t.Errorf("/drained says %d %q, %v", status, text, err)
 	}
+	idle, idleHTTP2 := d.kept(), d.keptHTTP2()
 	transport := &http.Transport{TLSClientConfig: d.client("northwind", "http/1.1")}
 	defer transport.CloseIdleConnections()
 	if closes, err := d.visit(transport); err != nil || closes {
@@ -129,6 +163,14 @@ func TestDrain(t *testing.T) {
 	d.becomes("/drained", http.StatusOK)
 	if took := time.Since(began); took < delay {
 		t.Errorf("drained after %s, the delay is %s", took, delay)
+	}
+	// The gate keeps no connection without a request, on which the next request could come after the end of the API.
+	d.check(idle.SetReadDeadline(time.Now().Add(patience)))
+	if n, err := idle.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the idle connection is not closed after the delay: read %d bytes, %v", n, err)
+	}
+	if got := idleHTTP2.frames(); !got.goAway || got.code != http2.ErrCodeNo || got.last != 1 {
+		t.Errorf("the idle connection over HTTP/2 ends with %+v, want GOAWAY after stream 1", got)
 	}
 	// A client that connects late is still served, and its connection is closed after the response.
 	if closes, err := d.visit(transport); err != nil || !closes {
@@ -240,14 +282,7 @@ func TestStopOfHTTP2(t *testing.T) {
 	d := newDrained(t, 0, 20*time.Second)
 	resting := make([]*slow, 5)
 	for i := range resting {
-		idle := &slow{reloading: d.reloading}
-		idle.connect(false, true)
-		defer func() { _ = idle.conn.Close() }()
-		idle.headers(1, "GET", true)
-		if got := idle.frames(); !got.answered {
-			t.Fatal("no answer on a connection that is to be idle")
-		}
-		resting[i] = idle
+		resting[i] = d.keptHTTP2()
 	}
 	busy := &slow{reloading: d.reloading}
 	busy.connect(false, true)

@@ -27,13 +27,20 @@ var ErrInterrupted = errors.New("interrupted")
 // finish waits for the end of ctx and then stops the gate: /readyz fails, drain.delay passes, the
 // listeners close, and running requests may end. After ErrInterrupted there is no delay. If a value
 // arrives in drainRequests before ctx ends, finish starts the delay at once, but the gate serves until
-// ctx ends. broken ends when a listener fails; finish then stops the other listeners without a delay.
+// ctx ends. After the delay it keeps no idle connection: a native sidecar gets SIGTERM after its API has ended, and
+// until then a request on an idle connection would be answered with 502. broken ends when a listener fails; finish then stops the other listeners without a delay.
 // finish calls stopACME before it closes the listeners.
 func (g *Gate) finish(ctx, broken context.Context, stopACME func()) error {
 	var waited <-chan struct{}
 	select {
 	case <-g.drainRequests:
 		waited = g.begin(ctx)
+		select {
+		case <-waited:
+			g.endIdle()
+		case <-ctx.Done():
+		case <-broken.Done():
+		}
 		select {
 		case <-ctx.Done():
 			g.log.InfoContext(ctx, "stopping")
@@ -71,6 +78,13 @@ func (g *Gate) begin(ctx context.Context) (waited <-chan struct{}) {
 		close(over)
 	})
 	return over
+}
+
+// endIdle ends the idle connections of all servers but the admin server, the last.
+func (g *Gate) endIdle() {
+	for _, s := range g.servers[:len(g.servers)-1] {
+		s.EndIdle()
+	}
 }
 
 func (d *drain) isDraining() bool { return isClosed(d.draining) }

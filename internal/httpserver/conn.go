@@ -16,6 +16,8 @@ type conn struct {
 	read, write deadline
 	first       [1]byte     // the first byte after an idle time
 	idle        atomic.Bool // no request has begun, so the server may end the connection
+	used        atomic.Bool // a request has begun on the connection at least once
+	last        atomic.Bool // no further request may begin, see EndIdle
 }
 
 func newConn(s *Server, raw net.Conn) *conn {
@@ -24,6 +26,9 @@ func newConn(s *Server, raw net.Conn) *conn {
 	c.idle.Store(true)
 	return c
 }
+
+// ends reports whether c must end instead of waiting for a request.
+func (c *conn) ends() bool { return c.server.closing() || c.last.Load() }
 
 // receive reads from the client within the read deadline.
 func (c *conn) receive(p []byte) (int, error) {
@@ -39,8 +44,8 @@ func (c *conn) wait(until time.Time) {
 	defer c.rescue()
 	c.idle.Store(true)
 	_ = c.read.at(until)
-	c.write.now(until)      // TLS may write while it reads
-	if c.server.closing() { // checked after idle is set: closeIdle sets the state before it reads idle, so at least one of the two goroutines sees the other's write
+	c.write.now(until) // TLS may write while it reads
+	if c.ends() {      // checked after idle is set: closeIdle and EndIdle set what ends reads before they read idle, so at least one of the two goroutines sees the other's write
 		c.close()
 		return
 	}

@@ -182,6 +182,27 @@ func (s *Server) Shutdown(ctx context.Context, grace time.Duration) error {
 	return fmt.Errorf("stopping %s: %w", s.Name, err)
 }
 
+// EndIdle closes the connections that have carried a request and carry none now. It tells clients with requests
+// over HTTP/2 to send the next request on another connection (GOAWAY). The server still accepts connections. A
+// draining gate calls EndIdle when its upstreams may end before it.
+func (s *Server) EndIdle() {
+	if s.http2Server != nil {
+		// Shutdown sends GOAWAY on each connection, and then waits for the end of Serve.
+		go func() { _ = s.http2Server.Shutdown(context.Background()) }()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if !c.used.Load() { // the first request of a new connection is probably on its way
+			continue
+		}
+		c.last.Store(true)
+		if c.idle.Load() {
+			_ = c.read.at(past)
+		}
+	}
+}
+
 // closeIdle closes the connections without a request, and lets no further request begin on them.
 func (s *Server) closeIdle() {
 	s.state.Store(closing)

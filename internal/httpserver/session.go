@@ -112,7 +112,7 @@ func (s *session) run() end {
 		switch {
 		case errors.As(err, &fault):
 			return s.refuse(fault)
-		case errors.Is(err, os.ErrDeadlineExceeded) && s.In.Buffered() == 0 && !s.server.closing():
+		case errors.Is(err, os.ErrDeadlineExceeded) && s.In.Buffered() == 0 && !s.ends():
 			return idle
 		}
 		return over
@@ -153,7 +153,7 @@ func (s *session) await() error {
 	s.conn.idle.Store(true)
 	defer s.conn.idle.Store(false)
 	s.conn.read.within(s.idleSince, s.server.parkAfter)
-	if s.server.closing() { // see conn.wait
+	if s.ends() { // see conn.wait
 		return http.ErrServerClosed
 	}
 	_, err := s.In.Peek(1)
@@ -163,6 +163,9 @@ func (s *session) await() error {
 // serve answers the request of x by handler. It returns idle if the connection can carry another request.
 func (s *session) serve(x *exchange, handler http.HandlerFunc) end {
 	s.sent = false
+	if !s.used.Load() {
+		s.used.Store(true)
+	}
 	s.setTimeouts()
 	s.watch.enable()
 	if s.body == nil {

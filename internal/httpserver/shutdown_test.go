@@ -75,6 +75,44 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+// EndIdle closes the connections that wait for another request, at once or after the response to the current request.
+// New connections are served, and so is a connection whose first request is still on its way.
+func TestEndIdle(t *testing.T) {
+	began, end := make(chan struct{}), make(chan struct{})
+	s := newTestServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.RequestURI == "/long" {
+			close(began)
+			<-end
+		}
+		_, _ = io.WriteString(w, "fine")
+	})
+	waiting, busy, fresh := s.dial(t), s.dial(t), s.dial(t)
+	parked := s.dial(t)
+	for _, c := range []net.Conn{waiting, parked} {
+		send(t, c, get)
+		next(t, bufio.NewReader(c), "fine")
+	}
+	send(t, busy, "GET /long HTTP/1.1\r\nHost: gate.test\r\n\r\n")
+	<-began
+	gatetest.EventuallyEqual(t, "idle connections", 3, s.idle)
+	s.EndIdle()
+	for name, c := range map[string]net.Conn{"waiting": waiting, "parked": parked} {
+		if n, err := c.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("the %s connection: read %d bytes, %v, want EOF", name, n, err)
+		}
+	}
+	close(end)
+	in := bufio.NewReader(busy)
+	next(t, in, "fine")
+	if _, err := in.ReadByte(); err != io.EOF {
+		t.Errorf("the connection of the request ends with %v, want EOF", err)
+	}
+	for _, c := range []net.Conn{fresh, s.dial(t)} {
+		send(t, c, get)
+		next(t, bufio.NewReader(c), "fine")
+	}
+}
+
 // After its context has ended, Shutdown cuts off what remains, and says whether there was a request.
 func TestShutdownCutsOff(t *testing.T) {
 	for name, active := range map[string]int64{"a request": 1, "half a header": 0} {
