@@ -19,7 +19,7 @@ func TestCheckAnchors(t *testing.T) {
 	tests := []struct {
 		name    string
 		a, b    []access.AnchorKey
-		of      config.Application // a's; b's has a name
+		of      config.Application // the application of a; the application of b registers a name
 		refused bool
 	}{
 		{"anchors of their own", []access.AnchorKey{one}, []access.AnchorKey{two}, open, false},

@@ -9,7 +9,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 )
 
-// The API and the route of a request are known before its client is, also where no route matches.
+// The API and the route of a request are known before its client is known, also if no route matches.
 func TestLabels(t *testing.T) {
 	cfg := testConfig()
 	cfg.APIs = append(cfg.APIs, config.API{Name: "docs", Hosts: []config.Host{"*.docs.test"}, Routes: []config.Route{call("/{page}", methods("GET"))}})

@@ -46,7 +46,7 @@ func TestHitChecksBinding(t *testing.T) {
 	hits(t, v, 2)
 }
 
-// T-INT-04: exp is checked on a hit, and an expired token is removed.
+// T-INT-04: a cache hit checks exp, and removes an expired token.
 func TestHitChecksExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key := testpki.NewSigner("ES256", "k1")

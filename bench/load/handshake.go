@@ -40,14 +40,14 @@ func (h *handshaker) handshake(string) error {
 }
 
 func (h *handshaker) connect(config *tls.Config) (tls.ConnectionState, error) {
-	ctx, cancel := context.WithTimeout(h.ctx, patience)
+	ctx, cancel := context.WithTimeout(h.ctx, requestTimeout)
 	defer cancel()
 	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", h.address)
 	if err != nil {
 		return tls.ConnectionState{}, err
 	}
 	defer func() { _ = raw.Close() }()
-	if err := raw.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := raw.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
 		return tls.ConnectionState{}, err
 	}
 	conn := tls.Client(raw, config)

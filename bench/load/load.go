@@ -35,8 +35,8 @@ const (
 	Idle     Kind = "idle"     // connections that made requests and stay open
 )
 
-// patience bounds the time of one request or handshake.
-const patience = 20 * time.Second
+// requestTimeout bounds the time of a request or handshake.
+const requestTimeout = 20 * time.Second
 
 // A Job describes a load.
 type Job struct {

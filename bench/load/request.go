@@ -29,7 +29,7 @@ type connection struct {
 }
 
 func dial(ctx context.Context, job Job, config *tls.Config) (*connection, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	dialer := tls.Dialer{Config: config}
 	conn, err := dialer.DialContext(ctx, "tcp", job.Address)
@@ -52,7 +52,7 @@ func dial(ctx context.Context, job Job, config *tls.Config) (*connection, error)
 
 // call sends one request and reads the whole answer.
 func (c *connection) call(token string) error {
-	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.conn.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
 		return err
 	}
 	c.buffer = append(append(append(c.buffer[:0], c.head...), token...), c.tail...)
@@ -98,7 +98,7 @@ func newClient(job Job, config *tls.Config) *client {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
 	return &client{job: job, transport: &http.Transport{
-		TLSClientConfig: config.Clone(), Protocols: protocols, MaxConnsPerHost: 1, DisableCompression: true, ResponseHeaderTimeout: patience,
+		TLSClientConfig: config.Clone(), Protocols: protocols, MaxConnsPerHost: 1, DisableCompression: true, ResponseHeaderTimeout: requestTimeout,
 	}}
 }
 

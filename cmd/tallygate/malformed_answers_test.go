@@ -85,7 +85,7 @@ func (u *scriptedUpstream) serve(conn net.Conn) {
 		}
 		if answer.Spent || answer.Fault != smuggling.Valid {
 			spent = answer.Name
-			_ = conn.SetDeadline(time.Now().Add(300 * time.Millisecond)) // for a gate that waits for more
+			_ = conn.SetDeadline(time.Now().Add(300 * time.Millisecond)) // time for a gate that waits for more bytes
 		}
 		if _, err := io.WriteString(conn, answer.Bytes); err != nil || answer.HangUp {
 			return

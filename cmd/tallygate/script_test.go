@@ -302,8 +302,8 @@ func executable(ts *testscript.TestScript) string {
 	return ""
 }
 
-// Nothing gives these reasons yet, or (undecided) only a bug does. The list is
-// closed: a reason leaves it by getting a script.
+// Nothing gives these reasons yet, or (undecided) only a bug does. The list is closed: remove a
+// reason when it gets a script.
 var unscripted = []access.Reason{
 	access.Undecided, access.PolicyDenied, access.RevocationsStale,
 }

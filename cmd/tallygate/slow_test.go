@@ -64,7 +64,7 @@ func TestSlowClients(t *testing.T) {
 			limits := map[string]string{"handshake_timeout": "1m", "header_timeout": "1m", "stall_timeout": "1m", "idle_timeout": "1m"}
 			const short = 700 * time.Millisecond
 			limits[c.limit] = short.String()
-			if c.h2 && c.mode == "hang" { // a ping is sent after one, its answer awaited for the other
+			if c.h2 && c.mode == "hang" { // the gate sends a ping after c.limit, and waits header_timeout for the answer
 				limits["header_timeout"] = short.String()
 			}
 			var text strings.Builder

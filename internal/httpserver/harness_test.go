@@ -92,7 +92,7 @@ func newTestServer(t testing.TB, handler http.HandlerFunc, change ...func(*Serve
 	return s
 }
 
-// quick makes parking and the watch quick.
+// quick shortens the intervals of parking and of the watch.
 func quick(s *testServer) *testServer {
 	s.parkAfter, s.patience = 2*time.Millisecond, 2*time.Millisecond
 	return s

@@ -183,8 +183,8 @@ func TestContextsOfBefore(t *testing.T) {
 	})
 }
 
-// A context that ends when the answer has arrived takes away nothing of it, but for the
-// connection, which may be severed at any time from now on.
+// A context that ends after the response has arrived does not truncate the response. It may only
+// end the connection, at any later time.
 func TestContextEndsBeforeTheBodyIsRead(t *testing.T) {
 	overBoth(t, enough, slowly, func(t *testing.T, s *server, direct standardClient) {
 		ctx, cancel := context.WithCancel(t.Context())

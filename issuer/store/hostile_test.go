@@ -299,7 +299,7 @@ func TestRestartOnFullDisk(t *testing.T) {
 	}
 }
 
-// Whatever the size at which the disk is full, a write is stored wholly or not at all.
+// When the disk is full, at any size, a write is stored wholly or not at all.
 func TestFullAtEverySize(t *testing.T) {
 	got := inChild(t, t.TempDir(), func(folder string) error {
 		f, err := store.Open(folder)
