@@ -195,10 +195,11 @@ func manifestsIn(source string) ([]string, error) {
 func joinManifests(files []inject.File) []byte {
 	var b bytes.Buffer
 	for i, f := range files {
-		if i > 0 && !bytes.HasPrefix(f.Text, []byte("---")) {
-			if !bytes.HasSuffix(b.Bytes(), []byte("\n")) {
-				b.WriteByte('\n')
-			}
+		if i > 0 && !bytes.HasSuffix(b.Bytes(), []byte("\n")) {
+			b.WriteByte('\n')
+		}
+		first, _, _ := bytes.Cut(f.Text, []byte("\n"))
+		if mark, _, _ := strings.Cut(strings.TrimRight(string(first), "\r"), " "); i > 0 && mark != "---" {
 			b.WriteString("---\n")
 		}
 		b.Write(f.Text)

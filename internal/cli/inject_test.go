@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tallygate/tallygate/internal/inject"
 )
 
 // TestInjectedArguments: serve accepts every --application-probe that inject writes.
@@ -33,6 +35,23 @@ func TestInjectedArguments(t *testing.T) {
 	}
 	if seen < 3 {
 		t.Errorf("got %d probes in all outputs, want at least the 3 of probes-forwarded", seen)
+	}
+}
+
+// TestJoinManifests: each file begins with a line --- in the joined text, whether or not the file before it ends with a
+// line break.
+func TestJoinManifests(t *testing.T) {
+	for _, second := range []string{"kind: B\n", "---\nkind: B\n", "--- # the second\nkind: B\n", "---\r\nkind: B\r\n", "---kind: B\n"} {
+		for _, first := range []string{"kind: A", "kind: A\n"} {
+			joined := string(joinManifests([]inject.File{{Text: []byte(first)}, {Text: []byte(second)}}))
+			want := "kind: A\n" + second
+			if !strings.HasPrefix(second, "---") || strings.HasPrefix(second, "---kind") {
+				want = "kind: A\n---\n" + second
+			}
+			if joined != want {
+				t.Errorf("%q and %q joined are %q, want %q", first, second, joined, want)
+			}
+		}
 	}
 }
 
