@@ -54,13 +54,30 @@ func (w *workload) refuseNames() {
 			seen[name] = true
 		}
 	}
+	w.refuseVolumes()
+}
+
+// refuseVolumes refuses volumes with the names of the gate's volumes, claims that would take the place of such a volume in
+// the pods of a StatefulSet, and mounts by which another container would get the gate's keys.
+func (w *workload) refuseVolumes() {
 	own := []string{"tallygate-config", "tallygate-tls"}
 	for _, m := range w.options.Mounts {
 		own = append(own, filesVolume(m))
 	}
+	refuse := func(n, named *yaml.Node, what string) {
+		if name := text(named, "name"); slices.Contains(own, name) {
+			w.fault(w.object, n, "there is a %s %q that inject has not added: remove or rename it", what, name)
+		}
+	}
 	for _, v := range items(w.pod, "volumes") {
-		if name := text(v, "name"); slices.Contains(own, name) {
-			w.fault(w.object, v, "there is a volume %q that inject has not added: remove or rename it", name)
+		refuse(v, v, "volume")
+	}
+	for _, claim := range items(value(w.node, "spec"), "volumeClaimTemplates") {
+		refuse(claim, value(claim, "metadata"), "volumeClaimTemplate")
+	}
+	for _, c := range w.all() {
+		for _, mount := range append(items(c, "volumeMounts"), items(c, "volumeDevices")...) {
+			refuse(mount, mount, "mount of a volume")
 		}
 	}
 }
