@@ -19,8 +19,8 @@ type state interface {
 	AddToken(sum [32]byte, token store.Token) error
 	Token(sum [32]byte) (token store.Token, ok bool, err error)
 	Revoke(store.Revocation) error
-	// Revocations calls each with every stored revocation.
-	Revocations(each func(store.Revocation) error) error
+	// Revocations calls yield with every stored revocation.
+	Revocations(yield func(store.Revocation) error) error
 	// Follow calls apply with every revocation that another process stores, until ctx ends.
 	Follow(ctx context.Context, apply func(store.Revocation)) error
 	// Current returns an error while revocations of other processes may be unknown.

@@ -133,12 +133,12 @@ func TestRevokedAuthorityOnOneChain(t *testing.T) {
 	judged(t, l.load(trust), shown, access.RevokedCertificate)
 }
 
-// cross returns a certificate for the authority a, issued by by.
-func cross(a, by *testpki.Pair) *x509.Certificate {
+// cross returns a certificate for the authority subject that issuer has signed.
+func cross(subject, issuer *testpki.Pair) *x509.Certificate {
 	return testpki.Certify(&x509.Certificate{
-		SerialNumber: a.Cert.SerialNumber, Subject: a.Cert.Subject, NotBefore: a.Cert.NotBefore, NotAfter: a.Cert.NotAfter,
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: a.Cert.KeyUsage,
-	}, by.Cert, a.Key.Public(), by.Key)
+		SerialNumber: subject.Cert.SerialNumber, Subject: subject.Cert.Subject, NotBefore: subject.Cert.NotBefore, NotAfter: subject.Cert.NotAfter,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: subject.Cert.KeyUsage,
+	}, issuer.Cert, subject.Key.Public(), issuer.Key)
 }
 
 // A revoked certificate that is presented without its intermediates has no chain. It must not be accepted

@@ -163,13 +163,13 @@ func TestClient(t *testing.T) {
 	}
 }
 
-// issue returns another certificate for the name and key of ca, signed by by.
-func issue(ca, by *testpki.Pair) *testpki.Pair {
+// issue returns another certificate for the name and key of ca, signed with the key of signer.
+func issue(ca, signer *testpki.Pair) *testpki.Pair {
 	template := *ca.Cert
 	template.SerialNumber = new(big.Int).Add(ca.Cert.SerialNumber, big.NewInt(1))
 	parent := template
-	parent.PublicKey = nil // by's key need not be the issuer's
-	return &testpki.Pair{Cert: testpki.Certify(&template, &parent, ca.Key.Public(), by.Key), Key: ca.Key}
+	parent.PublicKey = nil // the key of signer need not be the key of the issuer
+	return &testpki.Pair{Cert: testpki.Certify(&template, &parent, ca.Key.Public(), signer.Key), Key: ca.Key}
 }
 
 // If two authorities have one name, an anchor is only the authority whose key signed the certificate.

@@ -112,7 +112,7 @@ func (r *recheck) run() {
 		case <-ctx.Done():
 			return
 		case <-end:
-			end = nil // a message with a Content-Length is not ended
+			end = nil // the gate does not end a message with a Content-Length
 		case <-tick.C:
 		}
 	}

@@ -25,7 +25,7 @@ const (
 type claimsSource uint8
 
 const (
-	local  claimsSource = iota // the claims were parsed and verified for this request, or that failed
+	local  claimsSource = iota // the token was parsed and verified for this request, with or without success
 	cached                     // the claims came from the cache
 	remote                     // the claims came from an introspection response
 	numSources

@@ -30,7 +30,7 @@ const (
 
 var outcomeNames = [history.Outcomes]string{history.Granted: "granted", history.Refused: "refused", history.Failed: "failed"}
 
-// newChart draws the requests in w that have one of outcomes.
+// newChart draws the requests in w whose outcome is in outcomes.
 func newChart(title string, w *history.Window, outcomes ...history.Outcome) chart {
 	c := chart{Title: title}
 	for _, m := range w {

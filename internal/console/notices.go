@@ -64,7 +64,7 @@ func (v *view) noticeGate(add func(notice)) {
 // A partnerAPI is a partner with an API that the partner calls.
 type partnerAPI struct{ partner, api string }
 
-// sums adds up the counts of the last minutes in the rows whose reason is one of reasons, by partner and API.
+// sums adds up the counts of the last minutes in the rows whose reason is in reasons, by partner and API.
 // keys begins with the highest count.
 func sums(rows []history.Row, minutes int, reasons ...access.Reason) (keys []partnerAPI, counts map[partnerAPI]int) {
 	counts = make(map[partnerAPI]int)

@@ -4,8 +4,8 @@ import "time"
 
 // Values of the label role of tallygate_certificate_not_after_timestamp_seconds.
 const (
-	serverRole   = "server"    // name is a listener
-	clientCARole = "client_ca" // name is a partner
+	serverRole   = "server"    // the label name is the name of a listener
+	clientCARole = "client_ca" // the label name is the name of a partner
 )
 
 // exportExpiry exports the end of validity of each listener's certificate and of each partner's anchors, and

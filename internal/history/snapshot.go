@@ -33,7 +33,7 @@ func (r *Row) Last(minutes int) (sum int) {
 	return sum
 }
 
-// Rows returns the counts of all partners in the hour before now, of refused and failed requests, and the
+// Rows returns the counts of refused and failed requests of all partners in the hour before now, and the
 // window of all requests.
 func (h *History) Rows(now time.Time) (rows []Row, all Window) {
 	minute := minuteOf(now)

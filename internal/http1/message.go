@@ -55,7 +55,7 @@ func ListHasToken(list, token string) bool {
 	return false
 }
 
-// ListsHaveToken reports whether one of lists contains token, as [HasToken] does.
+// ListsHaveToken reports whether any list in lists contains token. It compares as [HasToken] does.
 func ListsHaveToken(lists []string, token string) bool {
 	return slices.ContainsFunc(lists, func(list string) bool { return ListHasToken(list, token) })
 }

@@ -18,7 +18,7 @@ type request struct {
 // A gate has slots for most concurrent requests.
 type gate struct {
 	*Limits
-	most, inHand int64
+	most, running int64
 }
 
 // manyPartners returns a gate for partners, with most slots at the gate and atUpstream slots at the one
@@ -36,15 +36,15 @@ func manyPartners(partners int, most, atUpstream int64) *gate {
 func (g *gate) begin(t *testing.T, partner int) *request {
 	t.Helper()
 	r := &request{decision: access.Decision{Reason: access.Granted, API: "accounts", Partner: fmt.Sprint(partner)}}
-	g.inHand++
-	if g.Admit(&r.decision, g.most-g.inHand, &r.slots); r.decision.Reason == access.Granted {
+	g.running++
+	if g.Admit(&r.decision, g.most-g.running, &r.slots); r.decision.Reason == access.Granted {
 		return r
 	}
 	if r.decision.Reason != access.Overloaded || r.slots.api != nil {
 		t.Fatalf("Admit: reason %s, has a slot %t, want overloaded without a slot", r.decision.Reason, r.slots.api != nil)
 	}
 	r.slots.Release(r.decision.Partner)
-	g.inHand--
+	g.running--
 	return nil
 }
 
@@ -55,17 +55,17 @@ func TestPartnerLimits(t *testing.T) {
 	for _, most := range []int64{1, 2, 3, 10, 1000, 10_000, -1, -2, -3, -10, -1000} {
 		for _, greedy := range []int{1, 2, 3, 9} {
 			g := manyPartners(greedy+1, most, plenty)
-			if most < 0 { // at the upstream
+			if most < 0 { // -most is the limit at the upstream
 				g = manyPartners(greedy+1, plenty, -most)
 			}
 			most := max(most, -most)
-			for more := true; more && g.inHand <= most; {
+			for more := true; more && g.running <= most; {
 				more = false
 				for partner := range greedy {
 					more = g.begin(t, partner) != nil || more
 				}
 			}
-			left := most - g.inHand
+			left := most - g.running
 			if fair := most / int64(greedy+1); left < fair-int64(greedy) || left > fair+int64(greedy) {
 				t.Errorf("%d partners leave %d of %d slots", greedy, left, most)
 			}
@@ -84,7 +84,7 @@ func TestSlotsAreReleased(t *testing.T) {
 		t.Fatalf("inFlight = %d, want 2", g.InFlight("0"))
 	}
 	first.slots.Release("0")
-	g.inHand--
+	g.running--
 	if g.begin(t, 0) == nil {
 		t.Error("Admit refuses a request after a slot was released")
 	}

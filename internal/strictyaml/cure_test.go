@@ -58,7 +58,7 @@ func TestBraces(t *testing.T) {
 	}
 }
 
-// A cure of a large file is found as fast as of a small one.
+// The cure for a fault in a large file is found as fast as in a small file.
 func TestCureOfLargeFile(t *testing.T) {
 	text := "a: 'it's'\n" + strings.Repeat("b: c\n", 1_000_000)
 	if got := cureFor("did not find expected key", []byte(text), 2); got != "; compare the indentation and the quotation marks with those of the lines before" {

@@ -16,7 +16,7 @@ type conformance struct {
 	method string // GET by default
 	body   string
 	answer string
-	hangUp bool // after the answer
+	hangUp bool // the server closes the connection after the response
 	want   outcome
 	kept   bool // the connection serves another request
 }

@@ -222,7 +222,7 @@ func (d *Document) remove(at *yaml.Node, i, n, from int) error {
 	return nil
 }
 
-// beforeBreak returns the offset of the line break that ends at at.
+// beforeBreak returns the offset of the line break whose end is the offset at.
 func (d *Document) beforeBreak(at int) int {
 	for _, b := range breaks {
 		if bytes.HasSuffix(d.text[:at], []byte(b)) {

@@ -49,7 +49,7 @@ type expression struct {
 	program cel.Program
 }
 
-// compile compiles text. The result of the expression must have one of types.
+// compile compiles text. The type of the expression's result must be in types.
 func compile(env *cel.Env, text string, types ...*cel.Type) (*expression, error) {
 	tree, issues := env.Compile(text)
 	if err := issues.Err(); err != nil {

@@ -108,9 +108,9 @@ func (f *File) Token(sum [32]byte) (token Token, ok bool, err error) {
 	return token, ok && err == nil, err
 }
 
-// Tokens calls each with every opaque token and the sum under which it is stored. Like Revocations, it
-// calls each outside of transactions and stops at the first error.
-func (f *File) Tokens(each func(sum [32]byte, token Token) error) error {
+// Tokens calls yield with every opaque token and the sum under which it is stored. Like Revocations, it
+// calls yield outside of transactions and stops at the first error.
+func (f *File) Tokens(yield func(sum [32]byte, token Token) error) error {
 	type stored struct {
 		sum   [32]byte
 		token Token
@@ -137,7 +137,7 @@ func (f *File) Tokens(each func(sum [32]byte, token Token) error) error {
 			return err
 		}
 		for _, s := range page {
-			if err := each(s.sum, s.token); err != nil {
+			if err := yield(s.sum, s.token); err != nil {
 				return err
 			}
 		}
@@ -195,17 +195,17 @@ func merge(stored, r Revocation) Revocation {
 	return r
 }
 
-// Revocations calls each with every revocation. It calls each outside of transactions, so each may
+// Revocations calls yield with every revocation. It calls yield outside of transactions, so yield may
 // use f. It stops at the first error and returns this error. Revocations that are stored during the
 // call may be missing.
-func (f *File) Revocations(each func(Revocation) error) error {
+func (f *File) Revocations(yield func(Revocation) error) error {
 	for after := []byte{}; ; {
 		page, last, err := f.revocations(after)
 		if err != nil || len(page) == 0 {
 			return err
 		}
 		for _, r := range page {
-			if err := each(r); err != nil {
+			if err := yield(r); err != nil {
 				return err
 			}
 		}

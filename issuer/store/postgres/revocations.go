@@ -55,9 +55,9 @@ func (s *Store) storeRevocations(all []store.Revocation) ([]error, error) {
 	return make([]error, len(all)), err
 }
 
-// Revocations calls each with every revocation, outside of transactions. It stops at the first error
+// Revocations calls yield with every revocation, outside of transactions. It stops at the first error
 // and returns this error. Revocations that are stored during the call may be missing.
-func (s *Store) Revocations(each func(store.Revocation) error) error {
+func (s *Store) Revocations(yield func(store.Revocation) error) error {
 	began := time.Since(s.opened)
 	var after int64
 	for {
@@ -70,7 +70,7 @@ func (s *Store) Revocations(each func(store.Revocation) error) error {
 			return err
 		}
 		for _, r := range page {
-			if err := each(r.Revocation); err != nil {
+			if err := yield(r.Revocation); err != nil {
 				return err
 			}
 			after = r.seq
