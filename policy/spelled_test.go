@@ -66,7 +66,7 @@ func TestDecideSpelled(t *testing.T) {
 		"GET /things/AB%20":                thing,
 		"GET /things/https:%2F%2Fa.test":   thing,
 		"GET /things/GB%2F12/parts":        "things /things/{id}/parts",
-		"GET /things/x%2Fparts":            thing, // the route for names has no other demands
+		"GET /things/x%2Fparts":            thing, // the more specific route has no further demands
 		"GET /files/a%2Fb":                 "things /files/**",
 		"GET /files/a/b;c/d%2Fe":           "things /files/**",
 		"GET /things/x%2Fsecrets":          "", // another route to an upstream that splits at %2F
@@ -296,7 +296,7 @@ func TestTrailingSlash(t *testing.T) {
 		"GET /files/private%2F":        "",
 		"GET /names/me":                "",
 		"GET /lists":                   "accounts /lists",    // more specific than /lists/**, which also matches /lists/
-		"GET /files/7/names/":          "accounts /files/**", // the route for names has no other demands
+		"GET /files/7/names/":          "accounts /files/**", // the more specific route has no further demands
 		"GET /payments/files/private/": "",                   // also if its API does not say that it ignores the slash
 	} {
 		reason, route := decideSpelled(t, table, line)
@@ -342,7 +342,7 @@ func TestOverlooked(t *testing.T) {
 		"GET /accounts/7":                account,
 		"GET /accounts/ADMIN7":           account,
 		"PUT /accounts/ADMIN":            account, // the other route does not have the method
-		"GET /accounts/NAMES":            account, // the route for names has no other demands
+		"GET /accounts/NAMES":            account, // the more specific route has no further demands
 		"GET /accounts/names":            "accounts /accounts/names",
 		"GET /accounts/7/x":              part,
 		"GET /files/a/b":                 file,
