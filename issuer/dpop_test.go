@@ -67,8 +67,8 @@ func (s *harness) keyGate() *validate.Validator {
 	}, func(o *validate.Options) { o.DPoP = &proofs })
 }
 
-// A token of the issuer with a proof of its key passes at the gate, whose code computes the thumbprint
-// apart; for JWTs and opaque tokens.
+// A token of the issuer with a proof of its key is granted by the gate, which computes the thumbprint
+// with code of its own. This holds for JWTs and opaque tokens.
 func TestKeyBoundTokensAtTheGate(t *testing.T) {
 	for _, format := range []config.TokenFormat{config.JWT, config.Opaque} {
 		s := newHarness(t, "", func(cfg *config.Config) { cfg.Partners.List[0].Applications[0].TokenFormat = format })

@@ -185,7 +185,7 @@ func TestNameConstraints(t *testing.T) {
 						expectOpenSSL(t, where, anchor, leaf, critical, tt.want)
 					}
 				}
-				// Another authority has the constraints.
+				// The constraints are in the certificate of another authority.
 				sub := root.Intermediate("Sub", limit)
 				expectNamed(t, "as the anchor, signed by another", sub, sub.Leaf("app", tt.leaf...), critical, tt.want)
 			}

@@ -322,7 +322,7 @@ func TestBodyThatNeverComes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Well below the stall timeout of 30 s, which must not be what ends it.
+			// The limit is well below the stall timeout of 30 s, so the stall timeout cannot be the reason for the end.
 			_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 			received, err := io.ReadAll(conn)
 			if err != nil {

@@ -199,7 +199,7 @@ func expectEnd(t *testing.T, s *harness, up *streamingUpstream, log *gatetest.Lo
 	t.Helper()
 	began := time.Now()
 	if (reason == accesslog.Stopping || reason == accesslog.UpstreamChanged) && kind == "upload over HTTP/1.1" {
-		// As the gate's transport does, the client's waits for a body to read.
+		// The client's transport waits for a body to read, as the gate's transport does.
 		log.Wait(t, `"msg":"request"`)
 		f.quit()
 	}

@@ -31,7 +31,7 @@ func CPU(root int) (time.Duration, error) {
 	for _, pid := range tree {
 		own, err := clock(pid)
 		if gone(err) {
-			continue // the parent has or will have its time
+			continue // the parent's time includes its time, now or later
 		} else if err != nil {
 			return 0, fmt.Errorf("reading the CPU time of process %d: %w", pid, err)
 		}

@@ -106,7 +106,7 @@ func TestGateway(t *testing.T) {
 	}
 }
 
-// The issuer's state is one process's, and outlives it.
+// Only one process can use the issuer's state, and the state outlives the process.
 func TestIssuer(t *testing.T) {
 	issuer := chart + "/ci/issuer-values.yaml"
 	all := render(t, chart, "-f", issuer)

@@ -23,7 +23,8 @@ var (
 	// memory of the process run it.
 	plainGate = gateBuild{}
 	// raceGate is a gate with the race detector. With TALLYGATE_RACE, which make test sets, every other
-	// test runs it, while the tests themselves are built without: they take a third of the CPU time then.
+	// test runs it, while the tests themselves are built without the race detector, which then take a
+	// third of the CPU time.
 	raceGate = gateBuild{flags: []string{"-race"}}
 )
 

@@ -86,8 +86,8 @@ func (d *drill) largeIntrospection(t *testing.T) string {
 	return server.URL + "/introspect"
 }
 
-// showLongChains opens connections with untrusted certificate chains of 250 KB, for which no
-// credentials are needed, and keeps them open for three seconds.
+// showLongChains opens connections with untrusted certificate chains of 250 KB, which any client
+// can make, and keeps them open for three seconds.
 func (d *drill) showLongChains(ctx context.Context) {
 	chain := d.pairs["stranger"].TLS()
 	filler := testpki.SelfSigned("filler", testpki.DNS(strings.Repeat("x", 60)+"."+strings.Repeat("y", 60)+".test")).Cert.Raw

@@ -20,8 +20,8 @@ import (
 	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
-// The image may not be larger, neither as it is pulled, compressed, nor as it lies on the disk. The authorities of
-// the web add 0.2 MB. Templates call methods by name, so the console's html/template makes the linker keep every exported
+// The greatest permitted sizes of the image: compressed, as it is pulled, and on the disk. The authorities of the web
+// add 0.2 MB. Templates call methods by name, so the console's html/template makes the linker keep every exported
 // method.
 const (
 	mostPulledBytes = 15_000_000

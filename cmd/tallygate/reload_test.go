@@ -176,18 +176,19 @@ func TestReloadTakesTrustAway(t *testing.T) {
 				t.Errorf("the refusal is %+v, want untrusted_certificate on the old connection, which ends", v)
 			}
 			r.upstream.forget()
-			// On connections of their own, since each refusal ends one. That of the first
-			// takes no ticket from before; the tickets since then open nothing.
+			// Each refusal ends its connection, so each request has a connection of its own. The first
+			// connection resumes with no earlier ticket. The second resumes with a new ticket, and its
+			// request is still refused.
 			expect(doomed, 401, false, "untrusted_certificate")
 			expect(doomed, 401, true, "untrusted_certificate")
 			if received, n := r.upstream.peek(); n > 0 {
 				t.Errorf("%d requests reached the upstream:\n%s", n, received)
 			}
-			expect(other, 200, true, "") // on the connection that it had
+			expect(other, 200, true, "") // on its open connection
 			otherConnections.CloseIdleConnections()
-			expect(other, 200, false, "") // no ticket of before counts
+			expect(other, 200, false, "") // no earlier ticket is accepted
 			otherConnections.CloseIdleConnections()
-			expect(other, 200, true, "") // new ones do
+			expect(other, 200, true, "") // a new ticket is accepted
 			r.check(r.stop())
 		})
 	}

@@ -298,7 +298,7 @@ func TestTokenAnswers(t *testing.T) {
 		name  string
 		give  answer
 		code  int
-		words string // all of them; "" leaves them open
+		words string // the whole text on stderr; "" accepts any text
 	}{
 		{"refused, RFC 6749 section 5.2", answer{status: 401, body: `{"error":"invalid_client","error_description":"Not you."}`}, ExitRefused,
 			"tallygate: invalid_client: Not you.\n"},
@@ -342,7 +342,7 @@ func TestTokenFlags(t *testing.T) {
 	for _, tt := range []struct {
 		flag, value string
 		code        int
-		words       string // some of them
+		words       string // a part of the text on stderr
 	}{
 		{"metadata", strings.Replace(w.url, "https", "http", 1), exitUsage, "--metadata"},
 		{"metadata", "as.example.com", exitUsage, "--metadata"},

@@ -40,7 +40,7 @@ type page struct {
 // gateState is the state of the gate in the header of every page.
 type gateState struct {
 	State    string // ready, draining or not ready
-	Unready  string `json:",omitempty"` // why
+	Unready  string `json:",omitempty"` // why the gate is not ready
 	Version  string
 	Started  moment
 	Up       string `json:"-"`

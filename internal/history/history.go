@@ -1,6 +1,6 @@
 // Package history keeps the results of the requests of the last hour in bounded memory: counts per
-// minute by partner, API and reason, the last refusals of each partner, and the client certificates that
-// granted requests came with. The console reads it. It holds nothing that the log does not have.
+// minute by partner, API and reason, the last refusals of each partner, and the client certificates of
+// granted requests. The console reads it. It holds nothing that the log does not have.
 package history
 
 import (

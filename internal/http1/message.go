@@ -94,7 +94,7 @@ func (r *Response) BodyLength(method string) int64 {
 
 // Persistent reports whether the connection may carry another request after r, whatever its body, or after
 // the final response that follows r. It may not after an informational response or a 204 that announces a
-// body: the upstream may send the body all the same (RFC 9110 section 8.6, RFC 9112 section 6.1).
+// body: the upstream may still send the body (RFC 9110 section 8.6, RFC 9112 section 6.1).
 func (r *Response) Persistent() bool {
 	if (r.Status < 200 || r.Status == 204) && (r.Length > 0 || r.Length == Chunked) {
 		return false

@@ -98,7 +98,7 @@ func (r *Request) begin(parent Parent) {
 	case parent.Trusted:
 		scope = trace.ContextWithRemoteSpanContext(scope, parent.SpanContext)
 	default:
-		// tracestate is not parsed for a link, and its text would be chosen by the caller.
+		// The caller chooses the text of tracestate, which is not parsed for a link.
 		options = append(options, trace.WithLinks(trace.Link{SpanContext: parent.WithTraceState(trace.TraceState{})}))
 	}
 	r.scope, r.span = r.tracer.Tracer.Start(scope, "request", options...)

@@ -72,7 +72,7 @@ func FuzzResponse(f *testing.F) {
 			return
 		}
 		_, _ = conn.Write(answer)
-		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Millisecond)) // then it hangs up
+		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Millisecond)) // then the server closes the connection
 		if s.next(in) != nil {
 			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nreused")
 		}

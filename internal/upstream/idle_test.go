@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// A server closes each connection that has been idle for as long as it allows. Requests that must not be
-// repeated do not meet that moment, because the client stops using a connection earlier, by the ratio of the default
-// of upstream.idle_timeout (4 s) to the limit of common servers (5 s).
+// A server closes each connection that has been idle for as long as it allows. No request that must not be repeated
+// is sent at that moment, because the client stops using a connection earlier, by the ratio of the default of
+// upstream.idle_timeout (4 s) to the limit of common servers (5 s).
 func TestServerThatClosesIdleConnections(t *testing.T) {
 	if testing.Short() {
 		t.Skip("not with -short")

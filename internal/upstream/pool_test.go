@@ -137,8 +137,8 @@ func TestIdleTimeout(t *testing.T) {
 	}
 }
 
-// Many requests at once, some of which end badly, over the same few connections: no answer
-// is another's, and in the end nothing is left.
+// Many requests run at once over a few connections, and some of them fail. No request gets the
+// response to another request, and no connection or goroutine is left at the end.
 func TestCrowd(t *testing.T) {
 	before := descriptors(t)
 	settings, trusting := secure()

@@ -178,7 +178,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestFormerLines: every line of an edited text says which line it was.
+// TestFormerLines: FormerLines returns the former line of every line of an edited text.
 func TestFormerLines(t *testing.T) {
 	d, err := Parse([]byte("a:\n  b: 1\n  c: 2\nd: 3\n"))
 	if err != nil {

@@ -46,7 +46,7 @@ func TestRFC9449Example(t *testing.T) {
 	}
 }
 
-// The gate accepts no other RSA keys, so the issuer binds no token to another.
+// The gate accepts no other RSA keys, so the issuer binds no token to any other RSA key.
 func TestRSABounds(t *testing.T) {
 	for _, tt := range []struct {
 		bits, e int
