@@ -80,7 +80,7 @@ func Inject(files []File, o *Options) (*Result, error) {
 	clean := &set{}
 	clean.uninject(files)
 	without, former := clean.texts()
-	s := &set{options: o, faults: clean.faults}
+	s := &set{options: o, faults: clean.faults, guarded: clean.reported()}
 	s.read(without, former)
 	for _, w := range s.objects {
 		s.injectObject(w)
@@ -137,12 +137,24 @@ func (s *set) uninject(files []File) {
 	}
 }
 
+// reported returns the objects for which something was done.
+func (s *set) reported() map[objectKey]bool {
+	all := map[objectKey]bool{}
+	for _, o := range s.objects {
+		if len(o.report) > 0 {
+			all[o.key()] = true
+		}
+	}
+	return all
+}
+
 // A set is the state of one call: the documents of all files, and the objects and faults in them.
 type set struct {
 	options *Options
 	files   []*file
 	objects []*object // in the order of the files
 	faults  strictyaml.Faults
+	guarded map[objectKey]bool // had the gate, which inject has removed to add it anew
 }
 
 // read splits and parses all files. former has the lines of positions, see file.

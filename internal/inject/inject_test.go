@@ -73,6 +73,22 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestDisabledLater: a workload that had the gate and is now disabled loses it, and the report says so.
+func TestDisabledLater(t *testing.T) {
+	injected := strings.Replace(read(t, "testdata/golden/deployment/output.yaml"), "  namespace: bank\n", "  namespace: bank\n  annotations: {"+annotationInject+": disabled}\n", 1)
+	result, err := Inject([]File{{"a.yaml", []byte(injected)}}, options(t, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := string(result.Files[0].Text); strings.Contains(text, gateName+":") || strings.Contains(text, "NetworkPolicy") {
+		t.Errorf("a disabled workload keeps the gate or its NetworkPolicy:\n%s", text)
+	}
+	const want = "a.yaml:1: Deployment/accounts: the gate and its NetworkPolicy are removed: tallygate.dev/inject is disabled"
+	if got := strings.Join(result.Report, "\n"); got != want {
+		t.Errorf("the report is\n%s\nwant\n%s", got, want)
+	}
+}
+
 // TestLongLine: a List on one line takes time in proportion to its length. With one pass over the line for each of
 // its values, this test would take minutes.
 func TestLongLine(t *testing.T) {

@@ -45,6 +45,11 @@ func (o *object) group() string {
 	return group
 }
 
+// An objectKey tells the objects of all files apart.
+type objectKey struct{ file, kind, namespace, name string }
+
+func (o *object) key() objectKey { return objectKey{o.file.name, o.kind, o.namespace, o.name} }
+
 func (o *object) id() string {
 	if o.kind == "" {
 		return "document"

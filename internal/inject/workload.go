@@ -37,7 +37,11 @@ func (s *set) injectObject(o *object) {
 	}
 	w := &workload{set: s, object: o, options: *s.options, template: template, pod: value(template, "spec")}
 	if w.disabled() {
-		o.say("unchanged: %s is disabled", annotationInject)
+		done := "unchanged"
+		if s.guarded[o.key()] {
+			done = "the gate and its NetworkPolicy are removed"
+		}
+		o.say("%s: %s is disabled", done, annotationInject)
 		return
 	}
 	before := len(s.faults)
