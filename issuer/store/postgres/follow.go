@@ -20,6 +20,10 @@ const (
 	// are hints that may be lost.
 	pollInterval = time.Second
 
+	// pollTimeout bounds the reading of one page. A connection that stalls without an error, as behind a firewall that
+	// drops its packets, is replaced after pollInterval + pollTimeout, before staleAfter.
+	pollTimeout = 2 * time.Second
+
 	// staleAfter is the age of the last reading of the log at which the state no longer counts as
 	// current. It leaves time for a restart of the database.
 	staleAfter = 5 * time.Second
@@ -142,7 +146,7 @@ func (s *Store) readAdditions(ctx context.Context, conn *pgx.Conn, last position
 }
 
 func (s *Store) pollPage(ctx context.Context, conn *pgx.Conn, last *position) (page []loggedRevocation, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	if err := s.compareClocks(ctx, conn); err != nil {
 		return nil, err

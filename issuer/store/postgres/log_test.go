@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -229,6 +231,29 @@ func TestRestore(t *testing.T) {
 			f.waitFor(t, "after the restore")
 		})
 	}
+}
+
+// A connection that stalls without an error is replaced.
+func TestStalledConnection(t *testing.T) {
+	server := testpostgres.Start(t)
+	url := server.Database()
+	o := options(t, url)
+	writer, reader := open(t, o), open(t, o)
+	f := follow(t, reader)
+	revoke(t, writer, "before")
+	f.waitFor(t, "before")
+	pid, err := strconv.Atoi(server.Value(url.Database, "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT seq, kind%'"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
+	began := time.Now()
+	revoke(t, writer, "stalled")
+	f.waitFor(t, "stalled")
+	t.Logf("known after %s, while the former connection is stalled", time.Since(began).Round(time.Millisecond))
 }
 
 // A process whose clock is wrong removes no revocations and no keys, and rotates none.
