@@ -115,8 +115,9 @@ func TestReplicasClocks(t *testing.T) {
 	}
 }
 
-// Without the database nothing is granted and nothing is called active: every endpoint answers 503, and
-// the gate in the process refuses the tokens as undecided. With the database again everything works.
+// Without the database, the issuer grants no token and calls no token active: every endpoint answers
+// 503, and the gate in the process refuses tokens because it cannot decide. When the database is back,
+// all requests succeed.
 func TestReplicasWithoutDatabase(t *testing.T) {
 	server := testpostgres.Start(t)
 	signed, _ := replicas(t, server)
@@ -127,11 +128,11 @@ func TestReplicasWithoutDatabase(t *testing.T) {
 		t.Fatal("the token is revoked at once")
 	}
 	server.Stop()
-	// What needs the database fails at once.
+	// Requests that need the database fail at once.
 	stored.refused(stored.ask(ledger, good), "temporarily_unavailable")
 	stored.refused(stored.introspect(accounts, "accounts-api", text), "temporarily_unavailable")
 	signed.refused(signed.revoke(ledger, "token="+jwt+byLedger), "temporarily_unavailable")
-	// Everything else ends when a revocation of another process could be unknown.
+	// All other requests fail as soon as a revocation of another process could be unknown.
 	if !gatetest.Within(20*time.Second, func() bool { _, err := signed.issuer.Revoked(claims); return errors.Is(err, store.ErrUnavailable) }) {
 		t.Error("Revoked returns no error 20 s after the database went away")
 	}

@@ -98,8 +98,9 @@ func WithoutURL(err error) error {
 	return err
 }
 
-// withoutAnswer returns err without what its text quotes. net/http quotes the parts of a response that it cannot
-// parse, always in quotation marks. The error of a certificate stays whole, because certificates are not secret.
+// withoutAnswer returns err without the quoted parts of its text. net/http quotes the parts of a response that
+// it cannot parse, always in quotation marks. The error of a certificate stays whole, because certificates are
+// not secret.
 func withoutAnswer(err error) error {
 	var certificate *tls.CertificateVerificationError
 	if !strings.Contains(err.Error(), `"`) || errors.As(err, &certificate) {

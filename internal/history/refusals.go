@@ -20,7 +20,7 @@ type Refusal struct {
 	Fields      []Field
 }
 
-// Refusals of the same Kind are kept as one Refusal.
+// A Kind has the fields that equal refusals have in common. They are kept as one Refusal.
 type Kind struct {
 	Reason, API, Route, ClientID, Thumbprint string
 }

@@ -112,8 +112,8 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// A reader that trusts sequence numbers misses nothing, however many processes write: a number is
-// visible only after all lower numbers.
+// A reader that relies on sequence numbers misses no revocation, for any number of writing
+// processes: a number is visible only after all lower numbers.
 func TestCommitOrder(t *testing.T) {
 	server := testpostgres.Shared(t)
 	o := options(t, server.Database())
@@ -172,8 +172,8 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// While every query is so slow that the clocks cannot be compared, nothing is decided: the clock may be ahead of what
-// LatestIssue covers.
+// While every query is so slow that the clocks cannot be compared, the store decides nothing, because the clock may
+// be further ahead than LatestIssue covers.
 func TestClockUnknown(t *testing.T) {
 	server := testpostgres.Shared(t)
 	o := options(t, server.Database())

@@ -60,7 +60,7 @@ type Store struct {
 
 	opened     time.Time
 	syncedAt   atomic.Int64 // when the last complete reading of the log began: nanoseconds after opened
-	comparedAt atomic.Int64 // when the comparison of the clocks began that said something last: nanoseconds after opened
+	comparedAt atomic.Int64 // when the last comparison of the clocks with a result began: nanoseconds after opened
 	clockError atomic.Pointer[clockError]
 	health     health
 
