@@ -104,6 +104,7 @@ func (d *drained) kept() net.Conn {
 	d.check(accountRequest(d.t.Context(), d.addresses["partners"], d.tokens["good"]).Write(c))
 	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
 	d.check(err)
+	defer func() { _ = answer.Body.Close() }()
 	_, err = io.Copy(io.Discard, answer.Body)
 	d.check(err)
 	if answer.StatusCode != http.StatusOK || answer.Close {
@@ -166,7 +167,7 @@ func TestDrain(t *testing.T) {
 	}
 	// The gate keeps no connection without a request, on which the next request could come after the end of the API.
 	d.check(idle.SetReadDeadline(time.Now().Add(patience)))
-	if n, err := idle.Read(make([]byte, 1)); err != io.EOF {
+	if n, err := idle.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the idle connection is not closed after the delay: read %d bytes, %v", n, err)
 	}
 	if got := idleHTTP2.frames(); !got.goAway || got.code != http2.ErrCodeNo || got.last != 1 {

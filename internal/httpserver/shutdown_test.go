@@ -97,7 +97,7 @@ func TestEndIdle(t *testing.T) {
 	gatetest.EventuallyEqual(t, "idle connections", 3, s.idle)
 	s.EndIdle()
 	for name, c := range map[string]net.Conn{"waiting": waiting, "parked": parked} {
-		if n, err := c.Read(make([]byte, 1)); err != io.EOF {
+		if n, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("the %s connection: read %d bytes, %v, want EOF", name, n, err)
 		}
 	}
