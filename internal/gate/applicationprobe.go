@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -56,32 +57,104 @@ func ParseApplicationProbe(text string) (ApplicationProbe, error) {
 // ForwardProbes makes the admin listener forward probes, whose names are all different. It must be called
 // before Run.
 func (g *Gate) ForwardProbes(probes []ApplicationProbe) {
-	g.applicationProbes = map[string]*url.URL{}
+	g.applicationProbes = map[string]*applicationCaller{}
 	for _, p := range probes {
-		g.applicationProbes[p.Name] = p.target
+		g.applicationProbes[p.Name] = &applicationCaller{target: p.target}
 	}
 }
 
 // serveApplicationProbe serves GET /application/{container}/{probe}: the status of the application's
 // response, or 503 without a response. Nothing else passes in either direction.
 func (g *Gate) serveApplicationProbe(w http.ResponseWriter, r *http.Request) {
-	target := g.applicationProbes[r.PathValue("container")+"/"+r.PathValue("probe")]
-	if target == nil {
+	application := g.applicationProbes[r.PathValue("container")+"/"+r.PathValue("probe")]
+	if application == nil {
 		http.NotFound(w, r)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), applicationTimeout)
-	defer cancel()
-	call := callApplication
-	if target.Scheme == "tcp" {
-		call = dialApplication
-	}
-	status, err := call(ctx, target)
+	status, err := application.status(r.Context())
 	if err != nil {
 		http.Error(w, "the application does not answer", http.StatusServiceUnavailable)
 		return
 	}
 	w.WriteHeader(status)
+}
+
+// An applicationCaller calls the application for one probe. Requests that arrive while a call runs share
+// its result, so that a client of the admin listener cannot open many connections to the application.
+type applicationCaller struct {
+	target *url.URL
+
+	mu      sync.Mutex
+	running *applicationCall // nil: no call runs
+}
+
+// An applicationCall is one call of the application. It ends when all requests that wait for it have ended:
+// a call that hangs does not fail the next probe.
+type applicationCall struct {
+	ended   chan struct{} // closed when status and err are set
+	status  int
+	err     error
+	cancel  context.CancelFunc
+	waiting int // the number of requests that wait, guarded by applicationCaller.mu
+}
+
+// status returns the status of the application's response to the call that runs, or else to a new call.
+func (a *applicationCaller) status(ctx context.Context) (int, error) {
+	call := a.join(ctx)
+	defer a.leave(call)
+	select {
+	case <-call.ended:
+		return call.status, call.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+func (a *applicationCaller) join(ctx context.Context) *applicationCall {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.running == nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), applicationTimeout)
+		call := &applicationCall{ended: make(chan struct{}), cancel: cancel}
+		a.running = call
+		go func() {
+			call.status, call.err = a.call(ctx)
+			a.forget(call)
+			close(call.ended)
+		}()
+	}
+	a.running.waiting++
+	return a.running
+}
+
+// leave ends a call for which no request waits any more.
+func (a *applicationCaller) leave(call *applicationCall) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	call.waiting--
+	if call.waiting > 0 {
+		return
+	}
+	call.cancel()
+	if a.running == call {
+		a.running = nil
+	}
+}
+
+// forget makes the next request start a new call.
+func (a *applicationCaller) forget(call *applicationCall) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.running == call {
+		a.running = nil
+	}
+}
+
+func (a *applicationCaller) call(ctx context.Context) (status int, err error) {
+	if a.target.Scheme == "tcp" {
+		return dialApplication(ctx, a.target)
+	}
+	return callApplication(ctx, a.target)
 }
 
 // callApplication returns the status of a GET request for target. It follows no redirect: the kubelet takes

@@ -2,11 +2,16 @@ package gate
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // TestApplicationProbes: the admin listener passes the status of the application's response on, and
@@ -111,6 +116,103 @@ func TestApplicationProbeEndsWithTheCaller(t *testing.T) {
 	if w.Code != http.StatusServiceUnavailable {
 		t.Errorf("got status %d, want 503", w.Code)
 	}
+}
+
+// TestApplicationProbesShareACall: the requests for one probe open one connection to the application at a time.
+// A request that ends takes nothing from the others, and the last request ends the call.
+func TestApplicationProbesShareACall(t *testing.T) {
+	application, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := make(chan net.Conn, 64)
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		for {
+			conn, err := application.Accept()
+			if err != nil {
+				return
+			}
+			calls <- conn
+		}
+	})
+	t.Cleanup(func() { _ = application.Close(); accepting.Wait() })
+	g := unopenedGate(t)
+	p, err := ParseApplicationProbe("api/liveness=http://" + application.Addr().String() + "/alive")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.ForwardProbes([]ApplicationProbe{p})
+	admin := httptest.NewServer(g.adminHandler())
+	t.Cleanup(admin.Close)
+	caller := g.applicationProbes["api/liveness"]
+	waiting := func() int {
+		caller.mu.Lock()
+		defer caller.mu.Unlock()
+		if caller.running == nil {
+			return 0
+		}
+		return caller.running.waiting
+	}
+	results := make(chan string, 64)
+	ask := func(ctx context.Context) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, admin.URL+"/application/api/liveness", nil)
+		if err != nil {
+			t.Error(err)
+		}
+		response, err := admin.Client().Do(r)
+		if err != nil {
+			results <- "canceled"
+			return
+		}
+		_ = response.Body.Close()
+		results <- response.Status
+	}
+	wantResults := func(n int, want string) {
+		t.Helper()
+		for range n {
+			if got := <-results; got != want {
+				t.Errorf("a request got %s, want %s", got, want)
+			}
+		}
+	}
+
+	canceled, cancel := context.WithCancel(t.Context())
+	go ask(canceled) // begins the call that the others share
+	first := <-calls
+	for range 20 {
+		go ask(t.Context())
+	}
+	gatetest.EventuallyEqual(t, "requests that wait", 21, waiting)
+	cancel()
+	wantResults(1, "canceled")
+	gatetest.EventuallyEqual(t, "requests that wait", 20, waiting)
+	if _, err := io.WriteString(first, "HTTP/1.1 204 No Content\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	wantResults(20, "204 No Content")
+	_ = first.Close()
+	if n := len(calls); n != 0 {
+		t.Errorf("21 requests made %d calls, want 1", n+1)
+	}
+
+	canceled, cancel = context.WithCancel(t.Context())
+	go ask(canceled)
+	hanging := <-calls
+	cancel()
+	wantResults(1, "canceled")
+	_ = hanging.SetReadDeadline(time.Now().Add(applicationTimeout / 2))
+	if _, err := io.Copy(io.Discard, hanging); err != nil { // ends when the gate closes the connection
+		t.Error(err)
+	}
+	_ = hanging.Close()
+	go ask(t.Context())
+	second := <-calls
+	if _, err := io.WriteString(second, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	wantResults(1, "503 Service Unavailable")
+	_ = second.Close()
 }
 
 // TestParseApplicationProbe: a probe leads to loopback only.

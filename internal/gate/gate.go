@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
 	"runtime"
 	"sync/atomic"
@@ -48,7 +47,7 @@ type Gate struct {
 	reloadRequests <-chan os.Signal // each value requests a reload; nil: no requests
 	drainRequests  <-chan os.Signal // each value requests to drain without a stop; nil: no requests
 
-	applicationProbes map[string]*url.URL // by name, see ForwardProbes
+	applicationProbes map[string]*applicationCaller // by name, see ForwardProbes
 }
 
 // New returns a gate for the configuration in file. The gate logs to w. An error is a fault of the
