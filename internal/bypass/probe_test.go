@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -81,7 +82,7 @@ func full(t *testing.T) string {
 		}
 		t.Cleanup(func() { _ = conn.Close() })
 	}
-	t.Skip("this kernel never fills the queue")
+	gatetest.SkipOutsideCI(t, "this kernel never fills the queue")
 	return ""
 }
 

@@ -78,9 +78,7 @@ func FuzzResponse(f *testing.F) {
 		}
 	})
 	f.Fuzz(func(t *testing.T, said []byte, method byte) {
-		if len(said) > 32<<10 { // loopback delivers up to this size in one piece
-			t.Skip()
-		}
+		said = said[:min(len(said), 32<<10)] // loopback delivers up to this size in one piece
 		answer = said
 		direct := clientOf(t, s, nil, enough)
 		r := request(t, methods[int(method)%len(methods)], "")
