@@ -216,7 +216,7 @@ func TestFailoverBehind(t *testing.T) {
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("mounting a small disk needs root")
+		gatetest.SkipOutsideCI(t, "mounting a small disk needs root")
 	}
 	server := testpostgres.Start(t)
 	folder := server.Folder() + "/small"
@@ -224,7 +224,7 @@ func TestDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size=12m"); err != nil {
-		t.Skip("mounting a small disk: ", err)
+		gatetest.SkipOutsideCI(t, fmt.Sprint("mounting a small disk: ", err))
 	}
 	t.Cleanup(func() {
 		server.Kill()
