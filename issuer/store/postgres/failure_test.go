@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"bufio"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -210,53 +208,4 @@ func TestFailoverBehind(t *testing.T) {
 		`INSERT INTO tallygate.revocations (kind, subject, seq, client) VALUES (2, 'again', 3, '')`, "UPDATE tallygate.revocation_head SET seq = 3", "COMMIT",
 		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
 	f.waitFor(t, "again")
-}
-
-// With a full disk, writers get an error and store nothing, and reads continue.
-func TestDiskFull(t *testing.T) {
-	t.Parallel()
-	if os.Getuid() != 0 {
-		gatetest.SkipOutsideCI(t, "mounting a small disk needs root")
-	}
-	server := testpostgres.Start(t)
-	folder := server.Folder() + "/small"
-	if err := os.Mkdir(folder, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size=12m"); err != nil {
-		gatetest.SkipOutsideCI(t, fmt.Sprint("mounting a small disk: ", err))
-	}
-	t.Cleanup(func() {
-		server.Kill()
-		if err := syscall.Unmount(folder, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	server.Own(folder)
-	url := server.Database()
-	server.Exec("postgres", "CREATE TABLESPACE small LOCATION '"+folder+"'", "GRANT CREATE ON TABLESPACE small TO "+url.User, "ALTER ROLE "+url.User+" SET default_tablespace = small")
-	s := open(t, options(t, url))
-	server.Exec(url.Database, "CREATE TABLE ballast TABLESPACE small AS SELECT repeat('x', 1000) FROM generate_series(1, 2000)")
-	token := store.Token{Expires: at(1), Record: make([]byte, 20_000)}
-	_, _ = rand.Read(token.Record) // random bytes are not compressed
-	stored := 0
-	var err error
-	for err == nil && stored < 10_000 {
-		if err = s.AddToken(sum(strconv.Itoa(stored)), token); err == nil {
-			stored++
-		}
-	}
-	if !errors.Is(err, store.ErrUnavailable) {
-		t.Fatalf("after %d tokens AddToken returned %v, want ErrUnavailable", stored, err)
-	}
-	if _, ok, err := s.Token(sum("0")); !ok || err != nil {
-		t.Errorf("Token on a full disk returned %t, %v; want true", ok, err)
-	}
-	if _, ok, err := s.Token(sum(strconv.Itoa(stored))); ok || err != nil {
-		t.Errorf("Token of a refused token returned %t, %v; want false", ok, err)
-	}
-	server.Exec(url.Database, "DROP TABLE ballast", "CHECKPOINT")
-	if err := s.AddToken(sum("again"), token); err != nil {
-		t.Errorf("AddToken with free space again returned %v, want nil", err)
-	}
 }
