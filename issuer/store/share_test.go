@@ -5,39 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"go.etcd.io/bbolt"
 
 	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/issuer/store/storetest"
 )
-
-// fillShare stores tokens of a client, with records of this size, until its share is used, and
-// returns their number.
-func fillShare(t *testing.T, f *store.File, client string, record int, expires int64) int {
-	t.Helper()
-	var stored atomic.Int64
-	var workers sync.WaitGroup
-	for w := range 32 {
-		workers.Go(func() {
-			for n := 0; ; n++ {
-				err := f.AddToken(sum(fmt.Sprint(client, expires, w, n)), store.Token{Client: client, Expires: at(expires), Record: make([]byte, record)})
-				switch {
-				case errors.Is(err, store.ErrShare):
-					return
-				case err != nil:
-					t.Error(err)
-					return
-				}
-				stored.Add(1)
-			}
-		})
-	}
-	workers.Wait()
-	return int(stored.Load())
-}
 
 // T-ADD-16: a client can fill only its share of the space. Its tokens stay, other clients can store
 // tokens, also after a restart, and swept tokens free their space.
@@ -46,12 +20,12 @@ func TestTokenShare(t *testing.T) {
 	folder := t.TempDir()
 	f := open(t, folder)
 	f.LimitTokens(space)
-	first := fillShare(t, f, "greedy", 500, 100)
+	first := storetest.FillShare(t, []*store.File{f}, "greedy", 500, 100)
 	if each := space / 9 / (500 * 4 / 3); first < each/2 || first > each {
 		t.Errorf("a client alone stores %d tokens, want at most %d and at least half of that", first, each)
 	}
 	for n := range 16 {
-		if more := fillShare(t, f, fmt.Sprint("greedy ", n), 500, 100); more < first/8 {
+		if more := storetest.FillShare(t, []*store.File{f}, fmt.Sprint("greedy ", n), 500, 100); more < first/8 {
 			t.Errorf("client %d with %d others stores %d tokens, the first stored %d", n, n+1, more, first)
 		}
 	}
@@ -72,7 +46,7 @@ func TestTokenShare(t *testing.T) {
 	if _, err := f.Sweep(at(101)); err != nil {
 		t.Fatal(err)
 	}
-	if again := fillShare(t, f, "greedy", 500, 300); again < first*9/10 {
+	if again := storetest.FillShare(t, []*store.File{f}, "greedy", 500, 300); again < first*9/10 {
 		t.Errorf("after a sweep the client stores %d tokens, at first it stored %d", again, first)
 	}
 }
@@ -88,7 +62,7 @@ func TestTokenFileSize(t *testing.T) {
 	f.LimitTokens(space)
 	for round := range int64(2) {
 		for n := range 12 {
-			fillShare(t, f, fmt.Sprint("client ", n), 4000, 100+round)
+			storetest.FillShare(t, []*store.File{f}, fmt.Sprint("client ", n), 4000, 100+round)
 		}
 		if _, err := f.Sweep(at(101 + round)); err != nil {
 			t.Fatal(err)

@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"bufio"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/issuer/store/storetest"
 )
 
 // The test binary is also the child process that is killed or fills the disk.
@@ -27,7 +27,7 @@ const roleVariable = "TALLYGATE_STORE_TEST_ROLE"
 func TestMain(m *testing.M) {
 	switch role, folder, _ := strings.Cut(os.Getenv(roleVariable), " "); role {
 	case "writer":
-		writeUntilKilled(folder)
+		storetest.WriteUntilKilled(func() (storetest.Store, error) { return store.Open(folder) }, nil)
 	case "filler":
 		fill(folder)
 	default:
@@ -247,36 +247,6 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// writeUntilKilled stores revocations and tokens from many goroutines and prints the id of each
-// acknowledged write.
-func writeUntilKilled(folder string) {
-	f, err := store.Open(folder)
-	if err != nil {
-		fmt.Println("error", err)
-		os.Exit(1)
-	}
-	var mu sync.Mutex
-	for worker := range 8 {
-		go func() {
-			for n := 0; ; n++ {
-				id := fmt.Sprintf("%d-%d-%d", os.Getpid(), worker, n)
-				err := f.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: id, IssuedBy: at(1), Until: at(1 << 35)})
-				if err == nil {
-					err = f.AddToken(sum(id), store.Token{Expires: at(1 << 35), Record: []byte("{}")})
-				}
-				mu.Lock()
-				if err != nil {
-					fmt.Println("error", err)
-				} else {
-					fmt.Println(id)
-				}
-				mu.Unlock()
-			}
-		}()
-	}
-	select {}
-}
-
 // Acknowledged writes survive kill -9 at any moment.
 func TestKilled(t *testing.T) {
 	folder := t.TempDir()
@@ -284,35 +254,12 @@ func TestKilled(t *testing.T) {
 	for round := 0; round < 12 || len(acknowledged) < 400; round++ {
 		child := exec.Command(os.Args[0])
 		child.Env = append(os.Environ(), roleVariable+"=writer "+folder)
-		out, err := child.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := child.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
-		for n := 0; lines.Scan(); n++ {
-			if strings.HasPrefix(lines.Text(), "error") {
-				t.Error(lines.Text())
-			}
-			acknowledged[lines.Text()] = true
-			if n == 10+round*7 { // kill at once
-				_ = child.Process.Kill()
-			}
-		}
-		_ = child.Wait()
+		storetest.RunUntilKilled(t, child, acknowledged, 10+round*7, nil) // at first while the store is new
 		f, err := store.Open(folder)
 		if err != nil {
 			t.Fatal(err)
 		}
-		held := revocations(t, f)
-		for id := range acknowledged {
-			_, token, err := f.Token(sum(id))
-			if _, revoked := held["2"+id]; !revoked || !token || err != nil {
-				t.Fatalf("round %d: %s is lost (revoked %t, token %t, %v)", round, id, revoked, token, err)
-			}
-		}
+		storetest.CheckAcknowledged(t, f, acknowledged)
 		if err := f.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,45 +17,25 @@ import (
 	"github.com/tallygate/tallygate/internal/testpostgres"
 	"github.com/tallygate/tallygate/issuer/store"
 	"github.com/tallygate/tallygate/issuer/store/postgres"
+	"github.com/tallygate/tallygate/issuer/store/storetest"
 )
 
 // childVariable is set in a child process: the port, the database and the file of the encryption key.
 const childVariable = "TALLYGATE_POSTGRES_TEST_CHILD"
 
-// writeUntilKilled stores revocations and tokens from many goroutines and prints the id of each
-// acknowledged write.
+// writeUntilKilled is the child process of TestKilled. It gets errors when the database is killed.
 func writeUntilKilled(arguments string) {
 	words := strings.Fields(arguments)
 	port, _ := strconv.Atoi(words[0])
-	s, err := postgres.Open(context.Background(), postgres.Options{
-		Database: config.Database{
-			URL:             config.DatabaseURL{User: words[1], Database: words[1], Hosts: []config.DatabaseHost{{Host: "127.0.0.1", Port: port}}},
-			InsecureSSLMode: config.SSLDisable, EncryptionKeys: []config.Path{config.Path(words[2])},
-		},
-		Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		fmt.Println("error", err)
-		os.Exit(1)
-	}
-	var mu sync.Mutex
-	for worker := range 8 {
-		go func() {
-			for n := 0; ; n++ {
-				id := fmt.Sprintf("%d-%d-%d", os.Getpid(), worker, n)
-				err := s.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: id, IssuedBy: at(1), Until: at(1 << 35)})
-				if err == nil {
-					err = s.AddToken(sum(id), store.Token{Client: "c", Expires: at(1 << 35), Record: []byte("{}")})
-				}
-				mu.Lock()
-				if err == nil {
-					fmt.Println(id)
-				}
-				mu.Unlock()
-			}
-		}()
-	}
-	select {}
+	storetest.WriteUntilKilled(func() (storetest.Store, error) {
+		return postgres.Open(context.Background(), postgres.Options{
+			Database: config.Database{
+				URL:             config.DatabaseURL{User: words[1], Database: words[1], Hosts: []config.DatabaseHost{{Host: "127.0.0.1", Port: port}}},
+				InsecureSSLMode: config.SSLDisable, EncryptionKeys: []config.Path{config.Path(words[2])},
+			},
+			Log: slog.New(slog.DiscardHandler),
+		})
+	}, store.ErrUnavailable)
 }
 
 // Acknowledged writes survive kill -9 of the issuer and a crash of the database.
@@ -71,41 +49,14 @@ func TestKilled(t *testing.T) {
 	for round := range 4 {
 		child := exec.Command(os.Args[0])
 		child.Env = append(os.Environ(), childVariable+"="+fmt.Sprint(server.Port(), " ", url.User, " ", o.Database.EncryptionKeys[0]))
-		out, err := child.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
+		if round%2 == 0 {
+			storetest.RunUntilKilled(t, child, acknowledged, 20+round*17, nil)
+			continue
 		}
-		if err := child.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
-		for n := 0; lines.Scan(); n++ {
-			if strings.HasPrefix(lines.Text(), "error") {
-				t.Error(lines.Text())
-			}
-			acknowledged[lines.Text()] = true
-			if n == 20+round*17 {
-				if round%2 == 1 {
-					server.Kill()
-				}
-				_ = child.Process.Kill()
-			}
-		}
-		_ = child.Wait()
-		if round%2 == 1 {
-			server.Restart()
-		}
+		storetest.RunUntilKilled(t, child, acknowledged, 20+round*17, server.Kill)
+		server.Restart()
 	}
-	s := open(t, o)
-	held := make(map[string]bool)
-	if err := s.Revocations(func(r store.Revocation) error { held[r.Subject] = true; return nil }); err != nil {
-		t.Fatal(err)
-	}
-	for id := range acknowledged {
-		if _, token, err := s.Token(sum(id)); !held[id] || !token || err != nil {
-			t.Fatalf("%s is lost (revoked %t, token %t, %v)", id, held[id], token, err)
-		}
-	}
+	storetest.CheckAcknowledged(t, open(t, o), acknowledged)
 	if len(acknowledged) < 100 {
 		t.Errorf("%d writes were acknowledged, want 100 at least", len(acknowledged))
 	}

@@ -1,41 +1,15 @@
 package postgres_test
 
 import (
-	"errors"
-	"fmt"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/tallygate/tallygate/internal/testpostgres"
-	"github.com/tallygate/tallygate/issuer/store"
 	"github.com/tallygate/tallygate/issuer/store/postgres"
+	"github.com/tallygate/tallygate/issuer/store/storetest"
 )
-
-// fillShare stores tokens of a client at both stores until its share is used, and returns their number.
-func fillShare(t *testing.T, stores []*postgres.Store, client string, expires int64) int {
-	t.Helper()
-	var stored atomic.Int64
-	var workers sync.WaitGroup
-	for w := range 16 {
-		workers.Go(func() {
-			for n := 0; ; n++ {
-				err := stores[w%len(stores)].AddToken(sum(fmt.Sprint(client, expires, w, n)), store.Token{Client: client, Expires: at(expires), Record: make([]byte, 500)})
-				switch {
-				case errors.Is(err, store.ErrShare):
-					return
-				case err != nil:
-					t.Error(err)
-					return
-				}
-				stored.Add(1)
-			}
-		})
-	}
-	workers.Wait()
-	return int(stored.Load())
-}
 
 // T-ADD-16: the tokens of a client at all processes together can fill only its share. Other clients
 // can store tokens, and swept tokens free their space.
@@ -47,11 +21,11 @@ func TestTokenShare(t *testing.T) {
 	for _, s := range stores {
 		s.LimitTokens(space)
 	}
-	first := fillShare(t, stores, "greedy", 100)
+	first := storetest.FillShare(t, stores, "greedy", 500, 100)
 	if each := space / 9 / (500 + 128); first < each*9/10 || first > each {
 		t.Errorf("a client alone stores %d tokens, want at most %d and at least nine tenths of that", first, each)
 	}
-	if more := fillShare(t, stores, "second", 100); more < first*8/10 {
+	if more := storetest.FillShare(t, stores, "second", 500, 100); more < first*8/10 {
 		t.Errorf("a second client stores %d tokens, the first stored %d", more, first)
 	}
 	if n, err := stores[0].Sweep(at(101)); n < first || err != nil {
@@ -60,7 +34,7 @@ func TestTokenShare(t *testing.T) {
 	if got := server.Value(url.Database, "SELECT sum(bytes)::bigint FROM tallygate.token_usage"); got != "0" {
 		t.Errorf("after a sweep of all tokens their size is %s, want 0", got)
 	}
-	if again := fillShare(t, stores, "greedy", 300); again < first*9/10 {
+	if again := storetest.FillShare(t, stores, "greedy", 500, 300); again < first*9/10 {
 		t.Errorf("after a sweep the client stores %d tokens, at first it stored %d", again, first)
 	}
 }
