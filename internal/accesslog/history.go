@@ -21,7 +21,10 @@ func (e *Entry) remember(h *history.History, paths config.LogPaths) {
 		}
 		return
 	}
-	kind := history.Kind{Reason: label, API: e.API, Route: e.Route, ClientID: access.Truncate(e.Decision.ClientID), Thumbprint: e.Thumbprint}
+	kind := history.Kind{
+		Reason: label, API: e.API, Route: e.Route, ClientID: access.Truncate(e.Decision.ClientID), Thumbprint: e.Thumbprint,
+		BoundToOther: e.Decision.Reason == access.BoundToOther || e.Decision.Reason == access.BoundToOtherKey,
+	}
 	var room [mostAttributes]slog.Attr
 	h.Refuse(partner, kind, at, history.FieldsOf(at, "request", e.attributes(room[:0], paths)))
 }

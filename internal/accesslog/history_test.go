@@ -3,7 +3,9 @@ package accesslog
 import (
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +80,23 @@ func TestHistoryHasTheLogLine(t *testing.T) {
 	_, counts := h.Partner("northwind", time.Now())
 	if got := [3]int{counts.Sum(history.Granted, 60), counts.Sum(history.Refused, 60), counts.Sum(history.Failed, 60)}; got != [3]int{1, 1, 1} {
 		t.Errorf("granted, refused and failed are %v, want one each: a client that leaves fails nothing", got)
+	}
+}
+
+// A partner that shows a stolen token cannot push that refusal out of the history by further refused requests.
+func TestHistoryKeepsTokensOfOthers(t *testing.T) {
+	for _, reason := range []access.Reason{access.BoundToOther, access.BoundToOtherKey} {
+		r, h := newTestRecorder(t)
+		e := grantedEntry()
+		e.Decision = &access.Decision{Reason: reason, ClientID: "stolen"}
+		r.Record(t.Context(), e)
+		for n := range 200 {
+			e.Decision = &access.Decision{Reason: access.Expired, ClientID: fmt.Sprint(n)}
+			r.Record(t.Context(), e)
+		}
+		if !slices.ContainsFunc(h.Refusals("northwind"), func(r *history.Refusal) bool { return r.Kind.ClientID == "stolen" }) {
+			t.Errorf("the refusal with %s is lost after 200 other refusals", reason)
+		}
 	}
 }
 

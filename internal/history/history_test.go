@@ -3,6 +3,7 @@ package history
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -124,6 +125,41 @@ func TestRefusalsAreBounded(t *testing.T) {
 	all := h.AllRefusals(func(*Refusal) bool { return true })
 	if len(all) != maxRefusals || all[0].Partner != fmt.Sprintf("p%d", 3*maxRefusals-1) {
 		t.Errorf("%d refusals, the newest of %s, want %d", len(all), all[0].Partner, maxRefusals)
+	}
+}
+
+// A partner cannot hide the theft of a token behind other refusals that it causes. Thefts replace only thefts.
+func TestTheftIsNotPushedOut(t *testing.T) {
+	h := New()
+	thefts := func() (clients []string) {
+		for _, r := range h.Refusals("northwind") {
+			if r.Kind.BoundToOther {
+				clients = append(clients, r.Kind.ClientID)
+			}
+		}
+		return clients
+	}
+	other := func(n int) {
+		h.Refuse("northwind", Kind{Reason: "path_not_canonical", Route: fmt.Sprint(n)}, begin.Add(time.Duration(n)*time.Second), nil)
+	}
+	h.Refuse("northwind", Kind{Reason: "bound_to_other", ClientID: "ledger", BoundToOther: true}, begin, nil)
+	for n := range 10 * refusalsPerPartner {
+		other(n)
+	}
+	if got := thefts(); !slices.Equal(got, []string{"ledger"}) {
+		t.Errorf("after many other refusals the thefts are %q, want that of ledger", got)
+	}
+	for n := range maxRefusals - 1 { // the last of these replace all refusals of northwind but one
+		h.Refuse(fmt.Sprint("p", n), Kind{Reason: "expired"}, begin.Add(time.Hour), nil)
+	}
+	if got := h.Refusals("northwind"); len(got) != 1 || got[0].Kind.ClientID != "ledger" {
+		t.Errorf("after the refusals of other partners northwind has %d refusals, want only the theft", len(got))
+	}
+	for n := range 2 * refusalsPerPartner {
+		h.Refuse("northwind", Kind{Reason: "bound_to_other", ClientID: fmt.Sprint(n), BoundToOther: true}, begin.Add(2*time.Hour), nil)
+	}
+	if got := thefts(); len(got) != refusalsPerPartner || got[0] != fmt.Sprint(2*refusalsPerPartner-1) || slices.Contains(got, "0") {
+		t.Errorf("the thefts are %q, want the last %d", got, refusalsPerPartner)
 	}
 }
 

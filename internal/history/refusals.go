@@ -23,6 +23,9 @@ type Refusal struct {
 // A Kind has the fields that equal refusals have in common. They are kept as one Refusal.
 type Kind struct {
 	Reason, API, Route, ClientID, Thumbprint string
+	// BoundToOther says that the refused token is bound to another certificate or key, as a stolen token is.
+	// Refusals of other kinds do not push out such a refusal.
+	BoundToOther bool
 }
 
 // FieldsOf returns the fields of a line of the log with the level warn.
@@ -48,7 +51,8 @@ func (r *Refusal) Get(key string) string {
 // Refuse adds a request that the log warns of, with the fields of its line. It copies fields. If the
 // partner has refusalsPerPartner kinds, the new kind replaces the kind that was refused longest ago. If
 // all partners together have maxRefusals kinds, the partner whose kind was added longest ago loses the
-// kind that was refused longest ago.
+// kind that was refused longest ago. A kind with BoundToOther is replaced only if the partner has no kind
+// without it.
 func (h *History) Refuse(name string, kind Kind, at time.Time, fields []Field) {
 	if p := h.find(name); p != nil && p.repeat(kind, at, fields) {
 		return
@@ -95,14 +99,17 @@ func (p *partner) refuse(name string, kind Kind, at time.Time, fields []Field) {
 	})
 }
 
-// dropOldest drops the oldest refusal of p, and returns true, if p has at least most refusals.
+// dropOldest drops the oldest refusal of p, and returns true, if p has at least most refusals. It keeps
+// refusals with BoundToOther if p has a refusal without it, so that a partner cannot hide the use of a stolen
+// token behind refusals that it causes.
 func (p *partner) dropOldest(most int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.refusals) < most {
 		return false
 	}
-	p.refusals = slices.Delete(p.refusals, 0, 1)
+	i := max(0, slices.IndexFunc(p.refusals, func(r *Refusal) bool { return !r.Kind.BoundToOther }))
+	p.refusals = slices.Delete(p.refusals, i, i+1)
 	return true
 }
 
@@ -117,5 +124,5 @@ func cloneFields(fields []Field) []Field {
 }
 
 func cloneKind(k Kind) Kind {
-	return Kind{strings.Clone(k.Reason), strings.Clone(k.API), strings.Clone(k.Route), strings.Clone(k.ClientID), strings.Clone(k.Thumbprint)}
+	return Kind{strings.Clone(k.Reason), strings.Clone(k.API), strings.Clone(k.Route), strings.Clone(k.ClientID), strings.Clone(k.Thumbprint), k.BoundToOther}
 }
