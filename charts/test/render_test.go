@@ -21,28 +21,11 @@ import (
 	networking "k8s.io/api/networking/v1"
 	policy "k8s.io/api/policy/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 const chart = "../tallygate"
-
-// helm is the pinned program, which "make chart" installs, or the program of the machine.
-func helm(t *testing.T) string {
-	t.Helper()
-	pinned, err := filepath.Glob("../../.tools/helm-v*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range append(pinned, "helm") {
-		if found, err := exec.LookPath(path); err == nil {
-			return found
-		}
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("helm is missing: make chart installs it")
-	}
-	t.Skip("helm is missing: make chart installs it")
-	return ""
-}
 
 // values returns the files with values for which the chart is rendered.
 func values(t *testing.T) []string {
@@ -72,7 +55,7 @@ func kubernetes(t *testing.T) string {
 func template(t *testing.T, chart string, args ...string) (string, string) {
 	t.Helper()
 	var out, words bytes.Buffer
-	command := exec.CommandContext(t.Context(), helm(t), append([]string{"template", "r", chart, "--kube-version", kubernetes(t)}, args...)...)
+	command := exec.CommandContext(t.Context(), gatetest.Helm(t, "../.."), append([]string{"template", "r", chart, "--kube-version", kubernetes(t)}, args...)...)
 	command.Stdout, command.Stderr = &out, &words
 	if err := command.Run(); err != nil {
 		return "", cmp.Or(words.String(), err.Error())

@@ -13,6 +13,8 @@ import (
 
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 // A ruleGroup is a group of rules in a file for Prometheus.
@@ -134,18 +136,12 @@ func TestAlertChanges(t *testing.T) {
 // checkRules checks the rules with promtool.
 func checkRules(t *testing.T, groups []ruleGroup) {
 	t.Helper()
-	tool, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	gatetest.NeedPrograms(t, "promtool")
 	file := filepath.Join(t.TempDir(), "rules.yaml")
 	if err := os.WriteFile(file, []byte(text(t, map[string]any{"groups": groups})), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if output, err := exec.CommandContext(t.Context(), tool, "check", "rules", file).CombinedOutput(); err != nil {
+	if output, err := exec.CommandContext(t.Context(), "promtool", "check", "rules", file).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, output)
 	}
 }

@@ -112,7 +112,7 @@ func mountedGate(t *testing.T, values string, set []string, chosen chartUser) mo
 		keys := gatetest.JSON(string(testpki.KeySet(testpki.NewSigner("ES256", "k1"))))
 		args = append(args, "--set-json", "config.authorization_servers[0].key_set.jwks="+string(keys))
 	}
-	rendered, err := exec.CommandContext(t.Context(), findHelm(t), args...).Output()
+	rendered, err := exec.CommandContext(t.Context(), gatetest.Helm(t, "../.."), args...).Output()
 	if err != nil {
 		t.Fatal(err, stderrOf(err))
 	}

@@ -31,7 +31,7 @@ type chartVolume struct {
 // checks the resulting configuration with the binary.
 func TestChart(t *testing.T) {
 	notShort(t)
-	helm := findHelm(t)
+	helm := gatetest.Helm(t, "../..")
 	files, err := filepath.Glob(chart + "/ci/*-values.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no values", err)
@@ -143,20 +143,4 @@ func configOf(t *testing.T, rendered []byte) string {
 			return object.Data["tallygate.yaml"]
 		}
 	}
-}
-
-// findHelm returns the helm that make test installs, or the machine's.
-func findHelm(t *testing.T) string {
-	t.Helper()
-	pinned, err := filepath.Glob("../../.tools/helm-v*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range append(pinned, "helm") {
-		if found, err := exec.LookPath(path); err == nil {
-			return found
-		}
-	}
-	gatetest.SkipOutsideCI(t, "helm is missing; make chart installs it")
-	return ""
 }

@@ -145,7 +145,7 @@ func tlsSecret(pair *testpki.Pair) map[string][]byte {
 func renderSidecar(t *testing.T) []byte {
 	t.Helper()
 	notShort(t)
-	helm, dir := findHelm(t), t.TempDir()
+	helm, dir := gatetest.Helm(t, "../.."), t.TempDir()
 	values, err := os.ReadFile("testdata/kubelet/values.yaml")
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,8 @@ import (
 	networking "k8s.io/api/networking/v1"
 	policy "k8s.io/api/policy/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
 const chart = "../../tallygate"
@@ -46,7 +48,7 @@ func version(t *testing.T) string {
 // TestManifests: every object that the chart makes for this version is an object of this version's API,
 // without unknown or repeated fields. charts/test decodes the kinds that are not Kubernetes' own.
 func TestManifests(t *testing.T) {
-	version, helm := version(t), helm(t)
+	version, helm := version(t), gatetest.Helm(t, "../../..")
 	t.Log("Kubernetes", version)
 	files, err := filepath.Glob(chart + "/ci/*-values.yaml")
 	if err != nil || len(files) == 0 {
@@ -104,23 +106,4 @@ func decode(t *testing.T, document string) bool {
 		t.Errorf("%s: %v\n%s", kind, err, document)
 	}
 	return true
-}
-
-// helm is the pinned program, which "make chart" installs, or the program of the machine.
-func helm(t *testing.T) string {
-	t.Helper()
-	pinned, err := filepath.Glob("../../../.tools/helm-v*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range append(pinned, "helm") {
-		if found, err := exec.LookPath(path); err == nil {
-			return found
-		}
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("helm is missing: make chart installs it")
-	}
-	t.Skip("helm is missing: make chart installs it")
-	return ""
 }
