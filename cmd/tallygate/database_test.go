@@ -65,6 +65,18 @@ func (s *stateful) account(token string) (int, string) {
 	return response.StatusCode, reason
 }
 
+// notRefused requests an account with token. It returns "" if the gate answers with 401 and the upstream gets no
+// request, and otherwise what happened.
+func (s *stateful) notRefused(token string) string {
+	s.t.Helper()
+	s.upstream.forget()
+	status, reason := s.account(token)
+	if _, requests := s.upstream.take(); status != http.StatusUnauthorized || requests > 0 {
+		return fmt.Sprintf("got %d %s and %d requests at the upstream, want 401 and none", status, reason, requests)
+	}
+	return ""
+}
+
 // ready returns the status of /readyz.
 func (s *stateful) ready() int {
 	s.t.Helper()
@@ -138,9 +150,8 @@ func TestDatabase(t *testing.T) {
 		if status, reason := s.account(valid); status != http.StatusOK {
 			t.Errorf("the token from before the move: got %d %s, want 200", status, reason)
 		}
-		s.upstream.forget()
-		if status, reason := s.account(revoked); status != http.StatusUnauthorized || reason == "" {
-			t.Errorf("the token revoked before the move: got %d %s, want 401", status, reason)
+		if fault := s.notRefused(revoked); fault != "" {
+			t.Errorf("the token revoked before the move: %s", fault)
 		}
 	}
 	refused := func(what, token string) {
@@ -150,10 +161,8 @@ func TestDatabase(t *testing.T) {
 			if !gatetest.Within(10*time.Second, func() bool { status, _ := s.account(token); return status == http.StatusUnauthorized }) {
 				t.Errorf("%s: a gate accepts the token 10 s later", what)
 			}
-			s.upstream.forget()
-			status, reason := s.account(token)
-			if _, requests := s.upstream.take(); status != http.StatusUnauthorized || requests > 0 {
-				t.Errorf("%s: got %d %s and %d requests at the upstream, want 401 and none", what, status, reason, requests)
+			if fault := s.notRefused(token); fault != "" {
+				t.Errorf("%s: %s", what, fault)
 			}
 		}
 		t.Logf("%s: refused by both gates after %s", what, time.Since(began).Round(time.Millisecond))
@@ -196,8 +205,8 @@ func TestDatabase(t *testing.T) {
 	a.check(b.start(program, filepath.Join(a.dir, "replica.yaml")))
 	for _, token := range acknowledged {
 		for _, s := range both {
-			if status, reason := s.account(token); status != http.StatusUnauthorized {
-				t.Errorf("an acknowledged revocation is lost: got %d %s", status, reason)
+			if fault := s.notRefused(token); fault != "" {
+				t.Errorf("an acknowledged revocation is lost: %s", fault)
 			}
 		}
 	}
