@@ -17,11 +17,11 @@ func (s *set) services() {
 			continue
 		}
 		selector := stringMap(value(value(o.node, "spec"), "selector"))
-		for _, target := range injected {
-			if o.namespace == target.namespace && selects(selector, target) && !stillInjected(o.node) {
-				s.service(o, target)
-				break
-			}
+		targets := slices.DeleteFunc(slices.Clone(injected), func(target *object) bool {
+			return o.namespace != target.namespace || !selects(selector, target)
+		})
+		if len(targets) > 0 && !stillInjected(o.node) {
+			s.service(o, targets)
 		}
 	}
 }
@@ -41,9 +41,9 @@ func selects(labels map[string]string, target *object) bool {
 	return len(labels) > 0
 }
 
-// service directs the ports of o that lead to the application's port of target to the gate. It writes
+// service directs the ports of o that lead to the application's port of a target to the gate. It writes
 // the number, because Kubernetes before 1.33 finds the ports of native sidecars by number only.
-func (s *set) service(o, target *object) {
+func (s *set) service(o *object, targets []*object) {
 	if !s.checkKeys(o, o.node) {
 		return
 	}
@@ -55,9 +55,11 @@ func (s *set) service(o, target *object) {
 		if raw != nil {
 			to = resolve(raw).Value
 		}
-		if w.resolvePort(to, target.app) != target.appPort || number == "" {
+		found := slices.IndexFunc(targets, func(target *object) bool { return w.resolvePort(to, target.app) == target.appPort })
+		if found < 0 || number == "" {
 			continue
 		}
+		target := targets[found]
 		if !s.options.Service {
 			o.say("warning: port %s leads to port %d of %s, past the gate: --service directs it to the gate", number, target.appPort, target.id())
 			continue
