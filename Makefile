@@ -36,7 +36,7 @@ RELEASE_GO = $(shell GOTOOLCHAIN=auto go version >/dev/null 2>&1 && echo auto ||
 # run ends some 300 such processes.
 export GORACE ?= atexit_sleep_ms=20
 
-.PHONY: build licenses packaging pin-images newest test test-quick lint tidy checks unit unit-race unit-gate drill tour chart console console-pictures pebble keycloak servers upstreams fuzz bench bench-figures bench-quick bench-test bench-own clean
+.PHONY: build licenses packaging pin-images newest test test-quick lint tidy checks unit unit-race unit-gate allocations drill tour chart console console-pictures pebble keycloak servers upstreams fuzz bench bench-figures bench-quick bench-test bench-own clean
 
 build: export GOTOOLCHAIN = $(RELEASE_GO)
 build: ## the binary, version stamped
