@@ -144,7 +144,7 @@ func mountedGate(t *testing.T, values string, set []string, chosen chartUser) mo
 		case v.Secret != nil:
 			pair := testpki.SelfSigned(v.Name, testpki.DNS("as.example.com"), testpki.DNS("mtls.as.example.com"), testpki.DNS("api.example.com"))
 			mountFiles(t, path, v.Secret.Mode, group, map[string][]byte{"tls.crt": pair.CertPEM(), "tls.key": pair.KeyPEM()})
-		default: // a volume, of which fsGroup may write into the root
+		default: // a volume whose root folder fsGroup may write to
 			if err := errors.Join(os.MkdirAll(path, 0o755), os.Chown(path, 0, group), os.Chmod(path, 0o775|fs.ModeSetgid)); err != nil {
 				t.Fatal(err)
 			}

@@ -27,9 +27,10 @@ var ErrInterrupted = errors.New("interrupted")
 // finish waits for the end of ctx and then stops the gate: /readyz fails, drain.delay passes, the
 // listeners close, and running requests may end. After ErrInterrupted there is no delay. If a value
 // arrives in drainRequests before ctx ends, finish starts the delay at once, but the gate serves until
-// ctx ends. After the delay it keeps no idle connection: a native sidecar gets SIGTERM after its API has ended, and
-// until then a request on an idle connection would be answered with 502. broken ends when a listener fails; finish then stops the other listeners without a delay.
-// finish calls stopACME before it closes the listeners.
+// ctx ends. After the delay it keeps no idle connection: a native sidecar gets SIGTERM after its API has
+// ended, and until then a request on an idle connection would be answered with 502. broken ends when a
+// listener fails; finish then stops the other listeners without a delay. finish calls stopACME before it
+// closes the listeners.
 func (g *Gate) finish(ctx, broken context.Context, stopACME func()) error {
 	var waited <-chan struct{}
 	select {

@@ -92,8 +92,8 @@ func New(file string, w io.Writer) (*Gate, error) {
 }
 
 // ManageProcess makes g responsible for the whole process: g obeys the process's memory limit,
-// warns of an outdated Go release, warns of APIs that are reachable past the gate, reloads at a value from reload and drains at a value from drain.
-// ManageProcess must be called before Run.
+// warns of an outdated Go release and of APIs that are reachable past the gate, reloads at a value
+// from reload and drains at a value from drain. ManageProcess must be called before Run.
 func (g *Gate) ManageProcess(reload, drain <-chan os.Signal) {
 	if warning := buildinfo.OutdatedWarning(runtime.Version()); warning != "" {
 		g.log.Warn("outdated Go release", "advice", warning)

@@ -39,7 +39,7 @@ type reloads struct {
 	began   time.Time       // when the first pending change was noticed
 	since   time.Time       // when the files last changed to the states in pending
 	moved   bool            // files changed during the last reload, which therefore kept the old state
-	fault   string          // the last reload's error; "" after a success
+	fault   string          // the error in the log; "" after a success, and before a reload that an operator requests
 	outcome atomic.Pointer[reloadOutcome]
 
 	succeeded prometheus.Gauge
