@@ -27,6 +27,7 @@ import (
 	"github.com/tallygate/tallygate/internal/accesslog"
 	"github.com/tallygate/tallygate/internal/authorize"
 	"github.com/tallygate/tallygate/internal/gatetest"
+	"github.com/tallygate/tallygate/internal/limits"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/internal/upstream"
@@ -107,8 +108,21 @@ func newHarness(t testing.TB, upstream string, log io.Writer, edits ...func(*con
 	return s
 }
 
-// inFlight returns the number of granted requests that have not ended.
-func (s *harness) inFlight() int64 { return s.proxy.limits.InFlight("northwind") }
+// inFlight returns the number of slots that northwind uses: the least number of free slots with which it gets
+// another slot.
+func (s *harness) inFlight() int64 {
+	const most = 1000
+	for left := range int64(most) {
+		var slots limits.Slots
+		d := access.Decision{Reason: access.Granted, API: "accounts", Partner: "northwind"}
+		s.proxy.limits.Admit(&d, left, &slots)
+		slots.Release("northwind")
+		if d.Reason == access.Granted {
+			return left
+		}
+	}
+	return most
+}
 
 // configure returns the configuration with edits.
 func (s *harness) configure(t testing.TB, edits ...func(*config.Config)) *config.Config {

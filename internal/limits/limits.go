@@ -116,9 +116,6 @@ func (l *Limits) Admit(d *access.Decision, left int64, taken *Slots) {
 	}
 }
 
-// InFlight returns the number of granted requests of partner that have not ended.
-func (l *Limits) InFlight(partner string) int64 { return l.inFlight[partner].Load() }
-
 // share returns how many slots the partner of a granted request may use, if left slots are free. The
 // callers of preflights are unknown, so all preflights together use at most a part of the slots that
 // one partner may use.

@@ -80,8 +80,8 @@ func TestPartnerLimits(t *testing.T) {
 func TestSlotsAreReleased(t *testing.T) {
 	g := manyPartners(1, 4, 100)
 	first, second := g.begin(t, 0), g.begin(t, 0)
-	if first == nil || second == nil || g.begin(t, 0) != nil || g.InFlight("0") != 2 {
-		t.Fatalf("inFlight = %d, want 2", g.InFlight("0"))
+	if first == nil || second == nil || g.begin(t, 0) != nil || g.inFlight["0"].Load() != 2 {
+		t.Fatalf("inFlight = %d, want 2", g.inFlight["0"].Load())
 	}
 	first.slots.Release("0")
 	g.running--
