@@ -40,12 +40,11 @@ func trustedContexts(cfg *config.Config) map[string]bool {
 	return trusted
 }
 
-// A traceContext is the valid part of the trace context that a trusted caller sent.
+// A traceContext is the valid part of the trace context that a caller sent.
 type traceContext struct {
-	span       trace.SpanContext // not valid if the caller sent no valid traceparent
-	parent     string            // the value of traceparent; "" if span is not valid
-	state      []string          // the lines of tracestate; nil without a valid traceparent
-	baggageSet []string          // the lines of baggage
+	span   trace.SpanContext // not valid if the caller sent no valid traceparent
+	parent string            // the value of traceparent; "" if span is not valid
+	state  []string          // the lines of tracestate; nil without a valid traceparent
 }
 
 // traceContextOf returns the trace context of r. A malformed field counts as absent, and so does a field that
@@ -65,12 +64,18 @@ func traceContextOf(r *http.Request) traceContext {
 			}
 		}
 	}
+	return c
+}
+
+// baggageOf returns the lines of the baggage of r. Malformed baggage counts as absent, and so does baggage that
+// Connection names. It is parsed only for a trusted caller, because no other baggage is used.
+func baggageOf(r *http.Request) []string {
 	if joined, ok := boundedList(r, baggageName, maxBaggage); ok {
 		if _, err := baggage.Parse(joined); err == nil {
-			c.baggageSet = r.Header[baggageName]
+			return r.Header[baggageName]
 		}
 	}
-	return c
+	return nil
 }
 
 // appendTraceContext appends the trace context for the upstream to fields: the context of a trusted caller, or
@@ -83,9 +88,9 @@ func (x *exchange) appendTraceContext(fields []http1.Field) []http1.Field {
 	sent := traceContextOf(x.Request)
 	own := x.Trace.Forward(tracing.Parent{SpanContext: sent.span, Trusted: trusted})
 	if !trusted {
-		sent = traceContext{}
+		return appendTraceFields(fields, own, nil, nil)
 	}
-	return sent.appendTo(fields, cmp.Or(own, sent.parent))
+	return appendTraceFields(fields, cmp.Or(own, sent.parent), sent.state, baggageOf(x.Request))
 }
 
 // finishTrace ends the spans of x, which is recorded as e, and returns the id of its trace, or "" if no trace is
@@ -96,15 +101,16 @@ func (x *exchange) finishTrace(e *accesslog.Entry) string {
 	return x.Trace.Finish(e, tracing.Parent{SpanContext: traceContextOf(x.Request).span, Trusted: trusted})
 }
 
-// appendTo appends the fields of c to fields. parent is the value of traceparent, or "" without a traceparent.
-func (c *traceContext) appendTo(fields []http1.Field, parent string) []http1.Field {
+// appendTraceFields appends a trace context to fields. parent is the value of traceparent, or "" without a
+// traceparent. state and baggageLines are the lines of the other fields.
+func appendTraceFields(fields []http1.Field, parent string, state, baggageLines []string) []http1.Field {
 	if parent != "" {
 		fields = append(fields, http1.Field{Name: "traceparent", Value: parent})
-		for _, line := range c.state {
+		for _, line := range state {
 			fields = append(fields, http1.Field{Name: "tracestate", Value: line})
 		}
 	}
-	for _, line := range c.baggageSet {
+	for _, line := range baggageLines {
 		fields = append(fields, http1.Field{Name: "baggage", Value: line})
 	}
 	return fields

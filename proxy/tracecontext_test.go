@@ -29,7 +29,7 @@ func passed(fields ...string) []http1.Field {
 		r.Header.Add(fields[i], fields[i+1])
 	}
 	c := traceContextOf(r)
-	return c.appendTo(nil, c.parent)
+	return appendTraceFields(nil, c.parent, c.state, baggageOf(r))
 }
 
 // TestTraceparent has the forms of W3C Trace Context section 3.2, valid and malformed.
