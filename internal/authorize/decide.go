@@ -108,6 +108,13 @@ func (c *Checked) decide(overloaded func() bool) access.Decision {
 	if credentials.Proof != nil && proved == nil && checks.ForwardedHost {
 		credentials.Proof.Authority = forwardedHost(r)
 	}
+	return c.decideClient(target, credentials)
+}
+
+// decideClient runs the checks that need the accepted certificate, c.Certificate: token with its binding,
+// partner and API.
+func (c *Checked) decideClient(target policy.Target, credentials validate.Credentials) access.Decision {
+	r, checks := c.Request, c.Checks
 	credentials.Calls = c.Trace.Calls()
 	c.Trace.Begin(tracing.Token)
 	claims, err := checks.Validator.Validate(r.Context(), credentials, c.Certificate)
