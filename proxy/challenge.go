@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/tallygate/tallygate/internal/http1"
@@ -17,10 +18,7 @@ const realm = "tallygate"
 // in every challenge.
 func (c *checkedRequest) appendChallenges(fields []http1.Field, code, description string, scopes []string) []http1.Field {
 	offered := c.offeredSchemes()
-	used := false
-	for _, scheme := range offered {
-		used = used || scheme == c.Credentials.Scheme
-	}
+	used := slices.Contains(offered, c.Credentials.Scheme)
 	for _, scheme := range offered {
 		value := ""
 		if used && scheme != c.Credentials.Scheme {

@@ -118,7 +118,7 @@ func (f *headerRules) setIdentityHeaders(fields []http1.Field, c *checkedRequest
 	claims := &c.Decision.Claims
 	set(string(f.names.Partner), c.Decision.Partner)
 	set(string(f.names.ClientID), claims.ClientID)
-	set(string(f.names.Scopes), joinScopes(claims.Scopes))
+	set(string(f.names.Scopes), strings.Join(claims.Scopes, " "))
 	set(string(f.names.Subject), url.PathEscape(claims.Subject))
 	set(string(f.names.Thumbprint), c.Thumbprint())
 	if f.names.Certificate != "" {
@@ -139,5 +139,3 @@ func appendRequestHeaders(fields []http1.Field, c *checkedRequest) []http1.Field
 	}
 	return append(fields, http1.Field{Name: "X-Forwarded-Host", Value: c.Request.Host}, http1.Field{Name: "X-Forwarded-Proto", Value: "https"})
 }
-
-func joinScopes(scopes []string) string { return strings.Join(scopes, " ") }
