@@ -5,28 +5,28 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/access"
-	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/certname"
 	"github.com/tallygate/tallygate/internal/history"
 )
 
-// remember adds the request in e to h, for the console. It counts the request. If the log line is a warning,
-// it adds the fields of the line too. paths says whether the path is among the fields.
-func (e *Entry) remember(h *history.History, paths config.LogPaths) {
+// remember adds the request in e to h, for the console: it counts the request. If the request has ended as
+// its client and the upstream wanted, it adds the certificate too.
+func (e *Entry) remember(h *history.History) {
 	at, partner, label := e.Started.Add(e.Duration), e.Partner(), e.label()
 	h.Count(partner, history.Key{API: e.API, Reason: label, Outcome: e.historyOutcome()}, at)
-	if e.ended() {
-		if e.Certificate != nil { // a preflight has no certificate
-			h.See(partner, e.Decision.ClientID, e.Certificate.Thumbprint, at, e.describeCertificate)
-		}
-		return
+	if e.ended() && e.Certificate != nil { // a preflight has no certificate
+		h.See(partner, e.Decision.ClientID, e.Certificate.Thumbprint, at, e.describeCertificate)
 	}
+}
+
+// rememberWarning adds a request whose log line is a warning to h. attrs are the attributes of the line.
+func (e *Entry) rememberWarning(h *history.History, attrs []slog.Attr) {
+	at := e.Started.Add(e.Duration)
 	kind := history.Kind{
-		Reason: label, API: e.API, Route: e.Route, ClientID: access.Truncate(e.Decision.ClientID), Thumbprint: e.Thumbprint,
+		Reason: e.label(), API: e.API, Route: e.Route, ClientID: access.Truncate(e.Decision.ClientID), Thumbprint: e.Thumbprint,
 		BoundToOther: e.Decision.Reason == access.BoundToOther || e.Decision.Reason == access.BoundToOtherKey,
 	}
-	var room [mostAttributes]slog.Attr
-	h.Refuse(partner, kind, at, history.FieldsOf(at, "request", e.attributes(room[:0], paths)))
+	h.Refuse(e.Partner(), kind, at, history.FieldsOf(at, "request", attrs))
 }
 
 // describeCertificate returns the names and the end of the accepted certificate.

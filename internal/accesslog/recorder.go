@@ -45,8 +45,9 @@ func NewRecorder(lease *reuse.Lease, cfg *config.Config, log *slog.Logger, metri
 func (r *Recorder) Record(ctx context.Context, e *Entry) {
 	s := r.routeMetrics(e)
 	r.metrics.count(e, s)
-	if h := r.metrics.History; h != nil {
-		e.remember(h, r.paths)
+	h := r.metrics.History
+	if h != nil {
+		e.remember(h)
 	}
 	level, suppressed := slog.LevelWarn, int64(0)
 	if e.ended() {
@@ -58,9 +59,13 @@ func (r *Recorder) Record(ctx context.Context, e *Entry) {
 			}
 		}
 	}
-	if r.log.Enabled(ctx, level) {
+	warns := h != nil && level == slog.LevelWarn
+	if warns || r.log.Enabled(ctx, level) {
 		var room [mostAttributes]slog.Attr
 		attrs := e.attributes(room[:0], r.paths)
+		if warns {
+			e.rememberWarning(h, attrs)
+		}
 		if suppressed > 0 {
 			attrs = append(attrs, slog.Int64("suppressed", suppressed))
 		}
