@@ -64,7 +64,7 @@ func (b *Buffers) Begin() {
 
 // ParseRequest returns the head of a request if it has arrived whole. See [Parser.ParseRequest].
 func (b *Buffers) ParseRequest() (r Request, n int, err error) {
-	if r, n, err = b.parser.ParseRequest(b.received(), b.Fields); n > 0 {
+	if r, n, err = b.parser.ParseRequest(b.Pending(), b.Fields); n > 0 {
 		b.Fields = r.Fields
 		_, err = b.In.Discard(n)
 	}
@@ -73,15 +73,15 @@ func (b *Buffers) ParseRequest() (r Request, n int, err error) {
 
 // ParseResponse returns the head of a response if it has arrived whole. See [Parser.ParseResponse].
 func (b *Buffers) ParseResponse() (r Response, n int, err error) {
-	if r, n, err = b.parser.ParseResponse(b.received(), b.Fields); n > 0 {
+	if r, n, err = b.parser.ParseResponse(b.Pending(), b.Fields); n > 0 {
 		b.Fields = r.Fields
 		_, err = b.In.Discard(n)
 	}
 	return r, n, err
 }
 
-// received returns the bytes in the buffer.
-func (b *Buffers) received() []byte {
+// Pending returns the bytes that have arrived and that In has not returned. They are valid until the next read.
+func (b *Buffers) Pending() []byte {
 	received, _ := b.In.Peek(b.In.Buffered())
 	return received
 }
@@ -89,7 +89,7 @@ func (b *Buffers) received() []byte {
 // More waits for further bytes of a head. If the buffer is full, it first becomes four times as large, but has room
 // for no more than limit + 1 bytes. limit is the largest permitted head.
 func (b *Buffers) More(limit int) error {
-	received := b.received()
+	received := b.Pending()
 	if size := b.In.Size(); len(received) == size {
 		arrived := bytes.NewReader(bytes.Clone(received))
 		b.In = bufio.NewReaderSize(io.MultiReader(arrived, b.from), min(4*size, limit+1))

@@ -55,8 +55,7 @@ func (w *response) TakeConn() (net.Conn, []byte, error) {
 	}
 	w.hijacked = true
 	s.watch.end()
-	received, _ := s.In.Peek(s.In.Buffered())
-	received = append(bytes.Clone(received), s.early...)
+	received := append(bytes.Clone(s.Pending()), s.early...)
 	s.conn.write.now(time.Time{}) // from now on, the handler sets the deadlines of the connection
 	return s.net, received, s.net.SetDeadline(time.Time{})
 }

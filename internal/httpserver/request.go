@@ -102,7 +102,7 @@ func (x *exchange) setBody(s *session, head *http1.Request) error {
 // checkChunks checks the part of a chunked body that has arrived together with the head. So a request with a
 // fault in this part is refused before the handler runs. A fault in a later part is an error of Read.
 func (s *session) checkChunks() error {
-	received, _ := s.In.Peek(s.In.Buffered())
+	received := s.Pending()
 	b := http1.NewBuffers(bytes.NewReader(received), nil)
 	defer b.Release()
 	var content http1.Body

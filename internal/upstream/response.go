@@ -117,8 +117,7 @@ func (c *conn) respond(ctx context.Context, r *Request, head *http1.Response, re
 		c.rest(reusable)
 		return response
 	case length == http1.Chunked:
-		received, _ := c.In.Peek(c.In.Buffered())
-		if response.Arrived = http1.ChunksArrived(received); !response.Arrived {
+		if response.Arrived = http1.ChunksArrived(c.Pending()); !response.Arrived {
 			response.Trailer = b.trailer
 		}
 	default:
