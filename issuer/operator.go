@@ -11,6 +11,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/issuer/keyring"
 	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/revocation"
 )
 
 // RevocationRequest is the body of POST /revocations. Exactly one member must be set.
@@ -143,7 +144,7 @@ func (i *Issuer) revokeRequested(request RevocationRequest) (done string, err er
 		if _, known := i.owners[request.Application]; !known {
 			return "", fmt.Errorf("there is no application %q", access.Truncate(request.Application))
 		}
-		return i.revokeIssued(store.RevokedApplication, request.Application, "every token of application "+request.Application)
+		return i.revokeIssued(revocation.Application, request.Application, "every token of application "+request.Application)
 	case RevocationRequest{Partner: request.Partner}:
 		if !i.partners[request.Partner] {
 			return "", fmt.Errorf("there is no partner %q", access.Truncate(request.Partner))
@@ -178,18 +179,18 @@ func (i *Issuer) revokePartner(name string) (done string, err error) {
 		if owner != name {
 			continue
 		}
-		if _, err := i.revokeIssued(store.RevokedApplication, application, application); err != nil {
+		if _, err := i.revokeIssued(revocation.Application, application, application); err != nil {
 			return "", err
 		}
 	}
-	return i.revokeIssued(store.RevokedPartner, name, "every token of partner "+name)
+	return i.revokeIssued(revocation.Partner, name, "every token of partner "+name)
 }
 
 // revokeIssued revokes the tokens issued to subject so far. Times in tokens are whole seconds, so
 // tokens that are issued later in the same second are revoked too. If the clock was set back, or the
 // clock of another process is ahead, tokens with an iat ahead of the clock are revoked too. The revocation is never removed, because tokens of
 // other servers may live longer than our own. There is at most one such revocation for each name.
-func (i *Issuer) revokeIssued(kind store.Kind, subject, what string) (done string, err error) {
+func (i *Issuer) revokeIssued(kind revocation.Kind, subject, what string) (done string, err error) {
 	now, err := i.state.LatestIssue(i.now())
 	if err != nil {
 		return "", storeRefusal(err)
@@ -211,7 +212,7 @@ func (i *Issuer) revokeCertificate(text string) (done string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := i.revocations.add(store.Revocation{Kind: store.RevokedCertificate, Subject: thumbprint.String()}); err != nil {
+	if err := i.revocations.add(store.Revocation{Kind: revocation.Certificate, Subject: thumbprint.String()}); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("revoked the certificate %s and every token bound to it", thumbprint), nil

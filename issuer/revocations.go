@@ -8,6 +8,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/revocation"
 )
 
 const (
@@ -109,7 +110,7 @@ func (s *revocations) add(r store.Revocation) error {
 // isFull reports whether r would exceed a limit. Concurrent requests may together exceed a limit by a
 // few entries.
 func (s *revocations) isFull(r store.Revocation) bool {
-	if r.Kind != store.RevokedToken || r.Client == "" { // there is no limit for operators
+	if r.Kind != revocation.Token || r.Client == "" { // there is no limit for operators
 		return false
 	}
 	s.mu.RLock()
@@ -123,7 +124,7 @@ func (s *revocations) publish(r store.Revocation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch r.Kind {
-	case store.RevokedToken:
+	case revocation.Token:
 		sum := sumOf(r)
 		held, known := s.tokens[sum]
 		if !known {
@@ -131,14 +132,15 @@ func (s *revocations) publish(r store.Revocation) {
 			held.client = r.Client
 		}
 		s.tokens[sum] = revokedToken{max(held.until, r.Until.Unix()), held.client}
-	case store.RevokedApplication:
+	case revocation.Application:
 		s.applications[r.Subject] = max(s.applications[r.Subject], r.IssuedBy.Unix())
-	case store.RevokedPartner:
+	case revocation.Partner:
 		s.partners[r.Subject] = max(s.partners[r.Subject], r.IssuedBy.Unix())
-	case store.RevokedCertificate:
+	case revocation.Certificate:
 		if t, err := access.ParseThumbprint(r.Subject); err == nil {
 			s.certificates[t] = true
 		}
+	case revocation.ForeignToken, revocation.ForeignSubject: // nothing stores them
 	}
 }
 

@@ -10,12 +10,13 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/revocation"
 )
 
 // revocationOf returns client's revocation of the token with this jti.
 func revocationOf(id, client string, until time.Time) store.Revocation {
 	sum := sha256.Sum256([]byte(id))
-	return store.Revocation{Kind: store.RevokedToken, Subject: string(sum[:]), Client: client, Until: until}
+	return store.Revocation{Kind: revocation.Token, Subject: string(sum[:]), Client: client, Until: until}
 }
 
 func (s *revocations) has(id string) bool {

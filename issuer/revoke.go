@@ -13,6 +13,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/revocation"
 )
 
 // serveRevoke is the revocation endpoint, RFC 7009 section 2. No other function writes its responses
@@ -65,7 +66,7 @@ func (i *Issuer) revoke(c call) (string, error) {
 func (i *Issuer) revokeToken(token *claims, client string) error {
 	sum := sha256.Sum256([]byte(token.ID))
 	return i.revocations.add(store.Revocation{
-		Kind: store.RevokedToken, Subject: string(sum[:]), Client: client,
+		Kind: revocation.Token, Subject: string(sum[:]), Client: client,
 		Until: time.Unix(token.Expires, 0).Add(revocationRetention),
 	})
 }

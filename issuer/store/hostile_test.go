@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/revocation"
 )
 
 // childVariable is set in a child process of a test.
@@ -66,7 +67,7 @@ func filled(t *testing.T) string {
 	errs := []error{f.ReplaceKeys(nil, []store.Key{{ID: "k", Private: make([]byte, 200)}})}
 	for n := range 60 {
 		errs = append(errs, f.AddToken(sum(strconv.Itoa(n)), store.Token{Expires: at(int64(n)), Record: make([]byte, 3000)}),
-			f.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: strings.Repeat("p", 500) + strconv.Itoa(n), Until: at(9)}))
+			f.Revoke(store.Revocation{Kind: revocation.Partner, Subject: strings.Repeat("p", 500) + strconv.Itoa(n), Until: at(9)}))
 	}
 	if err := errors.Join(append(errs, f.Close())...); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,8 @@ package store
 import (
 	"errors"
 	"time"
+
+	"github.com/tallygate/tallygate/revocation"
 )
 
 var (
@@ -70,25 +72,34 @@ type Token struct {
 
 // A Revocation revokes one or more tokens.
 type Revocation struct {
-	Kind    Kind
+	Kind    revocation.Kind
 	Subject string // its meaning depends on Kind
-	// Client is the client_id of the client that requested the revocation, or "" if an operator
-	// requested it.
+	// Client is the client_id of the client that requested the revocation, or "" if an operator or
+	// another authorization server requested it.
 	Client string
-	// IssuedBy is set if the subject is an application or a partner: tokens that were issued to the
-	// subject up to this time are revoked.
+	// IssuedBy is set for the kinds that revoke the tokens that were issued until a time.
 	IssuedBy time.Time
 	// Until is the time after which the revocation may be removed; zero means never.
 	Until time.Time
 }
 
-// Kind is the kind of a revocation's subject.
-type Kind uint8
+// Entry returns what r revokes, without who requested it.
+func (r *Revocation) Entry() revocation.Entry {
+	return revocation.Entry{Kind: r.Kind, Subject: r.Subject, IssuedBy: r.IssuedBy, Until: r.Until}
+}
 
-// The values of [Kind]. They are stored and must never change.
-const (
-	RevokedToken       Kind = 1 // Subject is the SHA-256 of the jti, 32 bytes
-	RevokedApplication Kind = 2 // Subject is a client_id
-	RevokedPartner     Kind = 3 // Subject is a partner's name
-	RevokedCertificate Kind = 4 // Subject is a certificate's thumbprint; the revocation of all tokens bound to it never ends
-)
+// A Page is a part of a log of revocations. A reader that knows every revocation up to After knows every
+// revocation up to Seq when it has taken over Additions, which are in the order of their numbers. A page without
+// additions, with After = Seq, says that at the time of the reading nothing was stored behind After.
+type Page struct {
+	Epoch      string // as in [revocation.Position]
+	After, Seq uint64
+	Additions  []Addition
+}
+
+// An Addition is a revocation at its number in a log.
+type Addition struct {
+	Revocation
+	Seq    uint64
+	Stored time.Time // when the revocation, or its last extension, was stored
+}

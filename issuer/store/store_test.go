@@ -19,6 +19,7 @@ import (
 
 	"github.com/tallygate/tallygate/issuer/store"
 	"github.com/tallygate/tallygate/issuer/store/storetest"
+	"github.com/tallygate/tallygate/revocation"
 )
 
 // The test binary is also the child process that is killed or fills the disk.
@@ -77,13 +78,13 @@ func TestRoundTrip(t *testing.T) {
 	}
 	token := store.Token{Expires: at(100), Record: []byte(`{"a":1}`)}
 	binary := sum("jti")
-	ended := store.Revocation{Kind: store.RevokedToken, Subject: string(binary[:]), Client: "c", Until: at(50)}
+	ended := store.Revocation{Kind: revocation.Token, Subject: string(binary[:]), Client: "c", Until: at(50)}
 	for _, err := range []error{
 		f.ReplaceKeys(nil, []store.Key{{ID: "gone"}}), f.ReplaceKeys([]store.Key{{ID: "gone"}}, keys), f.AddToken(sum("t"), token), f.Revoke(ended),
-		f.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: "app", IssuedBy: at(10), Until: at(20)}),
-		f.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: "app", IssuedBy: at(5), Until: at(30)}),
-		f.Revoke(store.Revocation{Kind: store.RevokedCertificate, Subject: "x5t"}),
-		f.Revoke(store.Revocation{Kind: store.RevokedCertificate, Subject: "x5t", Until: at(1)}),
+		f.Revoke(store.Revocation{Kind: revocation.Application, Subject: "app", IssuedBy: at(10), Until: at(20)}),
+		f.Revoke(store.Revocation{Kind: revocation.Application, Subject: "app", IssuedBy: at(5), Until: at(30)}),
+		f.Revoke(store.Revocation{Kind: revocation.Certificate, Subject: "x5t"}),
+		f.Revoke(store.Revocation{Kind: revocation.Certificate, Subject: "x5t", Until: at(1)}),
 		f.Close(),
 	} {
 		if err != nil {
@@ -104,8 +105,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 	want := map[string]store.Revocation{
 		"1" + string(binary[:]): ended,
-		"2app":                  {Kind: store.RevokedApplication, Subject: "app", IssuedBy: at(10), Until: at(30)},
-		"4x5t":                  {Kind: store.RevokedCertificate, Subject: "x5t"},
+		"2app":                  {Kind: revocation.Application, Subject: "app", IssuedBy: at(10), Until: at(30)},
+		"4x5t":                  {Kind: revocation.Certificate, Subject: "x5t"},
 	}
 	got := make(map[string]store.Revocation)
 	for _, r := range revocations(t, f) {
@@ -143,7 +144,7 @@ func TestErrors(t *testing.T) {
 	if err := errors.Join(f.Close(), f.Close()); err != nil {
 		t.Error(err)
 	}
-	if err := f.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: "p"}); !errors.Is(err, store.ErrClosed) {
+	if err := f.Revoke(store.Revocation{Kind: revocation.Partner, Subject: "p"}); !errors.Is(err, store.ErrClosed) {
 		t.Errorf("Revoke after Close returned %v, want ErrClosed", err)
 	}
 	if _, _, err := f.Token(sum("1")); !errors.Is(err, store.ErrClosed) {
@@ -222,10 +223,10 @@ func TestSweep(t *testing.T) {
 	}
 	group.Wait()
 	for _, r := range []store.Revocation{
-		{Kind: store.RevokedPartner, Subject: "over", Until: at(100)},
-		{Kind: store.RevokedPartner, Subject: "prolonged", Until: at(100)},
-		{Kind: store.RevokedPartner, Subject: "prolonged", Until: at(200)},
-		{Kind: store.RevokedPartner, Subject: "for ever"},
+		{Kind: revocation.Partner, Subject: "over", Until: at(100)},
+		{Kind: revocation.Partner, Subject: "prolonged", Until: at(100)},
+		{Kind: revocation.Partner, Subject: "prolonged", Until: at(200)},
+		{Kind: revocation.Partner, Subject: "for ever"},
 	} {
 		if err := f.Revoke(r); err != nil {
 			t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"github.com/tallygate/tallygate/issuer/store"
 	"github.com/tallygate/tallygate/issuer/store/postgres"
 	"github.com/tallygate/tallygate/issuer/store/storetest"
+	"github.com/tallygate/tallygate/revocation"
 )
 
 // childVariable is set in a child process: the port, the database and the file of the encryption key.
@@ -81,7 +82,7 @@ func TestDatabaseAway(t *testing.T) {
 	_, latest := a.LatestIssue(at(1))
 	for name, err := range map[string]error{
 		"Keys": keys, "Token": token, "Sweep": sweep, "ReplaceKeys": a.ReplaceKeys(nil, nil), "AddToken": a.AddToken(sum("a"), store.Token{}),
-		"Revoke": a.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: "p"}), "LatestIssue": latest,
+		"Revoke": a.Revoke(store.Revocation{Kind: revocation.Partner, Subject: "p"}), "LatestIssue": latest,
 		"Revocations": a.Revocations(func(store.Revocation) error { return nil }),
 	} {
 		if !errors.Is(err, store.ErrUnavailable) {
@@ -126,7 +127,7 @@ func TestFailover(t *testing.T) {
 	primary.Kill()
 	standby.Exec("postgres", "ALTER SYSTEM SET synchronous_standby_names = ''", "SELECT pg_promote()")
 	if !gatetest.Within(20*time.Second, func() bool {
-		return a.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: "after"}) == nil
+		return a.Revoke(store.Revocation{Kind: revocation.Application, Subject: "after"}) == nil
 	}) {
 		t.Fatal("no revocation is stored 20 s after the failover")
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpostgres"
 	"github.com/tallygate/tallygate/issuer/store"
 	"github.com/tallygate/tallygate/issuer/store/postgres"
+	"github.com/tallygate/tallygate/revocation"
 )
 
 // An import copies every record, can be repeated, and refuses a database with other signing keys.
@@ -32,14 +33,14 @@ func TestImport(t *testing.T) {
 		wait.Go(func() {
 			if err := errors.Join(
 				file.AddToken(sum(fmt.Sprint(n)), store.Token{Client: "c", Expires: at(int64(1000 + n)), Record: fmt.Append(nil, n)}),
-				file.Revoke(store.Revocation{Kind: store.RevokedToken, Subject: string(fmt.Append(nil, "\x00\xff", n)), Client: "c", Until: at(int64(1000 + n))}),
+				file.Revoke(store.Revocation{Kind: revocation.Token, Subject: string(fmt.Append(nil, "\x00\xff", n)), Client: "c", Until: at(int64(1000 + n))}),
 			); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wait.Wait()
-	if err := file.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: "p", IssuedBy: time.Now()}); err != nil {
+	if err := file.Revoke(store.Revocation{Kind: revocation.Partner, Subject: "p", IssuedBy: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	want := postgres.Imported{Keys: 2, Tokens: many, Revocations: many + 1}

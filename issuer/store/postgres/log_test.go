@@ -17,6 +17,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpostgres"
 	"github.com/tallygate/tallygate/issuer/store"
 	"github.com/tallygate/tallygate/issuer/store/postgres"
+	"github.com/tallygate/tallygate/revocation"
 )
 
 // A follower has the revocations that a store has applied, with the time of each.
@@ -65,7 +66,7 @@ func (f *follower) waitFor(t testing.TB, subject string) {
 
 func revoke(t testing.TB, s *postgres.Store, subject string) {
 	t.Helper()
-	if err := s.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: subject, IssuedBy: at(1)}); err != nil {
+	if err := s.Revoke(store.Revocation{Kind: revocation.Application, Subject: subject, IssuedBy: at(1)}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -94,7 +95,7 @@ func TestFollow(t *testing.T) {
 		server.Exec(url.Database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
 		subject := fmt.Sprint("cut ", n)
 		for { // the connections of a were ended too
-			err := a.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: subject})
+			err := a.Revoke(store.Revocation{Kind: revocation.Application, Subject: subject})
 			if err == nil {
 				break
 			}
@@ -125,7 +126,7 @@ func TestCommitOrder(t *testing.T) {
 	for w := range writers {
 		wait.Go(func() {
 			for n := range each {
-				if err := stores[w%2].Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: fmt.Sprint(w, " ", n)}); err != nil {
+				if err := stores[w%2].Revoke(store.Revocation{Kind: revocation.Application, Subject: fmt.Sprint(w, " ", n)}); err != nil {
 					t.Error(err)
 				}
 				acknowledged[w][n] = time.Now()
@@ -263,7 +264,7 @@ func TestClockOfWriter(t *testing.T) {
 	o := options(t, url)
 	until := time.Now().Add(time.Hour)
 	right := open(t, o)
-	if err := right.Revoke(store.Revocation{Kind: store.RevokedToken, Subject: "token", Until: until}); err != nil {
+	if err := right.Revoke(store.Revocation{Kind: revocation.Token, Subject: "token", Until: until}); err != nil {
 		t.Fatal(err)
 	}
 	if err := right.AddToken(sum("token"), store.Token{Expires: until}); err != nil {

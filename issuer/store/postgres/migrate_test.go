@@ -10,6 +10,7 @@ import (
 	"github.com/tallygate/tallygate/internal/testpostgres"
 	"github.com/tallygate/tallygate/issuer/store"
 	"github.com/tallygate/tallygate/issuer/store/postgres"
+	"github.com/tallygate/tallygate/revocation"
 )
 
 // Eight issuers that start at once on an empty database migrate it once.
@@ -25,7 +26,7 @@ func TestMigrationsAtOnce(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if err := errors.Join(s.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: "p"}), s.Close()); err != nil {
+			if err := errors.Join(s.Revoke(store.Revocation{Kind: revocation.Partner, Subject: "p"}), s.Close()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -72,7 +73,7 @@ func TestOwnSchemaOnly(t *testing.T) {
 	server.Exec(url.Database, "ALTER DATABASE "+url.Database+" OWNER TO admin", "REVOKE ALL ON DATABASE "+url.Database+" FROM PUBLIC", "GRANT CONNECT ON DATABASE "+url.Database+" TO "+url.User,
 		"CREATE SCHEMA tallygate AUTHORIZATION "+url.User, "CREATE TABLE public.revocations ()", "CREATE TABLE public.tokens ()")
 	s := open(t, options(t, url))
-	if err := errors.Join(s.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: "p"}), s.AddToken(sum("a"), store.Token{})); err != nil {
+	if err := errors.Join(s.Revoke(store.Revocation{Kind: revocation.Partner, Subject: "p"}), s.AddToken(sum("a"), store.Token{})); err != nil {
 		t.Error(err)
 	}
 }

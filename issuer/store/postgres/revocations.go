@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/revocation"
 )
 
 const (
@@ -99,7 +100,7 @@ func readPage(ctx context.Context, from querier, after int64) ([]loggedRevocatio
 		var subject []byte
 		var issuedBy, until *time.Time
 		err = row.Scan(&r.seq, &kind, &subject, &r.Client, &issuedBy, &until)
-		r.Kind, r.Subject = store.Kind(kind), string(subject)
+		r.Kind, r.Subject = revocation.Kind(kind), string(subject)
 		r.IssuedBy, r.Until = fromNullable(issuedBy), fromNullable(until)
 		return r, err
 	})

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/revocation"
 )
 
 // A Store is a store under test.
@@ -119,7 +120,7 @@ func testMerge(t *testing.T, s Store) {
 		"same":          {at(1), at(2), at(1), at(2), at(1), at(2)},
 		"unset and set": {never, at(2), at(1), at(2), at(1), at(2)},
 	} {
-		r := store.Revocation{Kind: store.RevokedPartner, Subject: name, Client: "first", IssuedBy: c.issued, Until: c.until}
+		r := store.Revocation{Kind: revocation.Partner, Subject: name, Client: "first", IssuedBy: c.issued, Until: c.until}
 		if err := s.Revoke(r); err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +128,7 @@ func testMerge(t *testing.T, s Store) {
 		if err := s.Revoke(r); err != nil {
 			t.Fatal(err)
 		}
-		want := store.Revocation{Kind: store.RevokedPartner, Subject: name, Client: "first", IssuedBy: c.wantIssued, Until: c.wantUntil}
+		want := store.Revocation{Kind: revocation.Partner, Subject: name, Client: "first", IssuedBy: c.wantIssued, Until: c.wantUntil}
 		if diff := cmp.Diff(want, revocations(t, s)[fmt.Sprint(want.Kind, name)]); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
@@ -137,14 +138,14 @@ func testMerge(t *testing.T, s Store) {
 // Sweep removes expired records and returns their number. A merged revocation expires at its
 // later Until.
 func testSweep(t *testing.T, s Store) {
-	r := store.Revocation{Kind: store.RevokedApplication, Subject: "app", Until: at(100)}
+	r := store.Revocation{Kind: revocation.Application, Subject: "app", Until: at(100)}
 	longer := r
 	longer.Until = at(200)
 	if err := errors.Join(
 		s.AddToken(sum("a"), store.Token{Expires: at(100)}), s.AddToken(sum("b"), store.Token{Expires: at(200)}),
 		s.Revoke(r), s.Revoke(longer), s.Revoke(r),
-		s.Revoke(store.Revocation{Kind: store.RevokedCertificate, Subject: "x5t", Until: at(100)}),
-		s.Revoke(store.Revocation{Kind: store.RevokedCertificate, Subject: "x5t"}), // without an end
+		s.Revoke(store.Revocation{Kind: revocation.Certificate, Subject: "x5t", Until: at(100)}),
+		s.Revoke(store.Revocation{Kind: revocation.Certificate, Subject: "x5t"}), // without an end
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +168,7 @@ func testUnstorable(t *testing.T, s Store) {
 	for n := range 50 {
 		go func() { done <- s.AddToken(sum(strconv.Itoa(n)), store.Token{}) }()
 		go func() {
-			err := s.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: strings.Repeat("x", 40_000)})
+			err := s.Revoke(store.Revocation{Kind: revocation.Partner, Subject: strings.Repeat("x", 40_000)})
 			if err == nil || errors.Is(err, store.ErrUnavailable) {
 				done <- fmt.Errorf("a subject of 40,000 bytes: Revoke returned %w, want a lasting error", err)
 				return
@@ -185,7 +186,7 @@ func testUnstorable(t *testing.T, s Store) {
 // The callback of Revocations may use the state, and its error stops the iteration.
 func testReentered(t *testing.T, s Store) {
 	for n := range 20 {
-		if err := s.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: strconv.Itoa(n)}); err != nil {
+		if err := s.Revoke(store.Revocation{Kind: revocation.Partner, Subject: strconv.Itoa(n)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -217,7 +218,7 @@ func testMany(t *testing.T, s Store) {
 	done := make(chan error)
 	for n := range many {
 		go func() {
-			done <- s.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: strconv.Itoa(n), Until: at(1)})
+			done <- s.Revoke(store.Revocation{Kind: revocation.Application, Subject: strconv.Itoa(n), Until: at(1)})
 		}()
 	}
 	for range many {
@@ -278,7 +279,7 @@ func testClosed(t *testing.T, s Store) {
 	for name, err := range map[string]error{
 		"Keys": keys, "Token": token, "Sweep": sweep, "ReplaceKeys": s.ReplaceKeys(nil, nil),
 		"AddToken":    s.AddToken(sum("a"), store.Token{}),
-		"Revoke":      s.Revoke(store.Revocation{Kind: store.RevokedPartner, Subject: "p"}),
+		"Revoke":      s.Revoke(store.Revocation{Kind: revocation.Partner, Subject: "p"}),
 		"Revocations": s.Revocations(func(store.Revocation) error { return nil }),
 	} {
 		if !errors.Is(err, store.ErrClosed) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/revocation"
 )
 
 // failed begins a line of WriteUntilKilled that is an error and not an id.
@@ -30,7 +31,7 @@ func WriteUntilKilled(open func() (Store, error), tolerated error) {
 		go func() {
 			for n := 0; ; n++ {
 				id := fmt.Sprintf("%d-%d-%d", os.Getpid(), worker, n)
-				err := s.Revoke(store.Revocation{Kind: store.RevokedApplication, Subject: id, IssuedBy: at(1), Until: at(1 << 35)})
+				err := s.Revoke(store.Revocation{Kind: revocation.Application, Subject: id, IssuedBy: at(1), Until: at(1 << 35)})
 				if err == nil {
 					err = s.AddToken(sum(id), store.Token{Client: "c", Expires: at(1 << 35), Record: []byte("{}")})
 				}
@@ -82,7 +83,7 @@ func CheckAcknowledged(t *testing.T, s Store, acknowledged map[string]bool) {
 	held := revocations(t, s)
 	for id := range acknowledged {
 		_, token, err := s.Token(sum(id))
-		if _, revoked := held[fmt.Sprint(store.RevokedApplication, id)]; !revoked || !token || err != nil {
+		if _, revoked := held[fmt.Sprint(revocation.Application, id)]; !revoked || !token || err != nil {
 			t.Fatalf("%s is lost (revoked %t, token %t, %v)", id, revoked, token, err)
 		}
 	}

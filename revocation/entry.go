@@ -1,0 +1,71 @@
+// Package revocation has the set of revocations that a process knows, the rules by which the set revokes
+// a token, and the messages that carry revocations from an issuer to its gates.
+package revocation
+
+import (
+	"crypto/sha256"
+	"errors"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+)
+
+// A Kind says what a revocation revokes.
+type Kind uint8
+
+// The values of [Kind]. They are stored and must never change.
+const (
+	Token          Kind = 1 // Subject is the SHA-256 of the jti of a token of our own issuer, 32 bytes
+	Application    Kind = 2 // Subject is a client_id: the tokens issued to it until IssuedBy
+	Partner        Kind = 3 // Subject is a partner's name: the tokens issued to its applications until IssuedBy
+	Certificate    Kind = 4 // Subject is a certificate's thumbprint as text: the certificate and every token bound to it, for ever
+	ForeignToken   Kind = 5 // Subject is a [ForeignTokenSum] of another authorization server's token, 32 bytes
+	ForeignSubject Kind = 6 // Subject is a [ForeignSubjectName] at another authorization server: the tokens issued to it until IssuedBy
+)
+
+// An Entry is one revocation.
+type Entry struct {
+	Kind     Kind
+	Subject  string    // its meaning depends on Kind
+	IssuedBy time.Time // for the kinds that revoke the tokens that were issued until a time; otherwise zero
+	Until    time.Time // the time after which the entry may be removed; zero means never
+}
+
+// ForeignTokenSum returns the Subject of the revocation of the token with this jti that the
+// authorization server with the identifier iss issued. Both parts are hashed together, since two
+// servers may use the same jti.
+func ForeignTokenSum(iss, jti string) string {
+	sum := foreignSum(iss, jti)
+	return string(sum[:])
+}
+
+func foreignSum(iss, jti string) [sha256.Size]byte {
+	var buffer [256]byte // so that usual lengths need no allocation
+	text := append(append(append(buffer[:0], iss...), 0), jti...)
+	return sha256.Sum256(text)
+}
+
+// ForeignSubjectName returns the Subject of the revocation of the tokens of subject at the authorization
+// server with the identifier iss. subject is compared with both sub and client_id of a token.
+func ForeignSubjectName(iss, subject string) string { return iss + "\x00" + subject }
+
+var errEntry = errors.New("a revocation must have exactly one subject of a known form, and issued_by if it revokes the tokens issued until a time")
+
+// Check returns an error unless e has a known kind, a subject of the kind's form, and IssuedBy exactly if
+// the kind has one.
+func (e *Entry) Check() error {
+	good := false
+	switch e.Kind {
+	case Token, ForeignToken:
+		good = len(e.Subject) == sha256.Size && e.IssuedBy.IsZero()
+	case Certificate:
+		_, err := access.ParseThumbprint(e.Subject)
+		good = err == nil && e.IssuedBy.IsZero()
+	case Application, Partner, ForeignSubject:
+		good = e.Subject != "" && !e.IssuedBy.IsZero()
+	}
+	if !good {
+		return errEntry
+	}
+	return nil
+}

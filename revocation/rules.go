@@ -1,0 +1,75 @@
+package revocation
+
+import (
+	"crypto/sha256"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+)
+
+// unknownAge is the age that is assumed for a token without iat. No token of our own issuer lives longer.
+const unknownAge = 24 * time.Hour
+
+// Rules say which tokens the entries of a [Set] revoke. They never change, so they are safe for concurrent use.
+type Rules struct {
+	own     string                   // identifier of the issuer whose tokens the kind Token revokes
+	owners  map[string]string        // partner by client_id
+	leeways map[string]time.Duration // leeway of each other authorization server, by issuer identifier
+}
+
+// NewRules returns the rules for cfg. own is the identifier of the issuer that publishes the revocations.
+func NewRules(cfg *config.Config, own config.Identifier) *Rules {
+	r := &Rules{own: string(own), owners: make(map[string]string), leeways: make(map[string]time.Duration)}
+	for _, p := range cfg.Partners.List {
+		for _, a := range p.Applications {
+			r.owners[string(a.ClientID)] = string(p.Name)
+		}
+	}
+	for i := range cfg.AuthorizationServers {
+		r.leeways[string(cfg.AuthorizationServers[i].Issuer)] = cfg.AuthorizationServers[i].Leeway
+	}
+	return r
+}
+
+// Revoked reports whether set revokes token. A token of our own issuer, or of another authorization server that
+// publishes revocations, may be revoked itself. A token of any authorization server is also revoked by a revocation of
+// its application, of the application's partner, or of the certificate that the token is bound to. The iat of another
+// server's token is reduced by the configured leeway, because the clock of this server may be ahead. A token without
+// iat counts as 24 hours old at now. Revoked costs one hash and a few map accesses, and does not allocate.
+func (r *Rules) Revoked(set *Set, token *access.Unchecked, now time.Time) bool {
+	issued := token.IssuedAt
+	if token.Issuer == r.own {
+		if _, ok := set.tokens.get(sha256.Sum256([]byte(token.TokenID))); ok {
+			return true
+		}
+	} else {
+		if issued.IsZero() {
+			issued = now.Add(-unknownAge)
+		}
+		issued = issued.Add(-r.leeways[token.Issuer])
+		if r.foreignRevoked(set, token, issued.Unix()) {
+			return true
+		}
+	}
+	return covers(set.applications, token.ClientID, issued.Unix()) ||
+		covers(set.partners, r.owners[token.ClientID], issued.Unix()) ||
+		set.Certificate(token.Confirmation.Thumbprint)
+}
+
+// foreignRevoked reports whether another authorization server has revoked token itself or its subject.
+func (r *Rules) foreignRevoked(set *Set, token *access.Unchecked, issued int64) bool {
+	if token.TokenID != "" && set.foreignTokens.size.Load() > 0 {
+		if _, ok := set.foreignTokens.get(foreignSum(token.Issuer, token.TokenID)); ok {
+			return true
+		}
+	}
+	return covers(set.subjects, foreignSubject{token.Issuer, token.Subject}, issued) ||
+		covers(set.subjects, foreignSubject{token.Issuer, token.ClientID}, issued)
+}
+
+// covers reports whether a token that was issued to key at the time issued is revoked.
+func covers[K comparable](upTo *table[K], key K, issued int64) bool {
+	last, ok := upTo.get(key)
+	return ok && issued <= last
+}

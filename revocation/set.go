@@ -1,0 +1,130 @@
+package revocation
+
+import (
+	"crypto/sha256"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+)
+
+// MaxEntries bounds the entries of each kind in a [Set]: 2^21 are twice a million.
+const MaxEntries = 1 << 21
+
+// ErrFull means that a Set has no room for an entry. Whoever needs the entry must then refuse, because the set no
+// longer has every revocation.
+var ErrFull = errors.New("the limit of held revocations is reached")
+
+// A Set has revocations. It only grows: an entry is never replaced by a weaker entry, and only [Set.Sweep] removes
+// entries, after their Until. So the order in which entries are added does not matter, and an entry may be added
+// twice. A Set is safe for concurrent use.
+type Set struct {
+	tokens        *table[[sha256.Size]byte] // until
+	foreignTokens *table[[sha256.Size]byte] // until
+	certificates  *table[access.Thumbprint] // never
+	applications  *table[string]            // issued by
+	partners      *table[string]            // issued by
+	subjects      *table[foreignSubject]    // issued by
+}
+
+type foreignSubject struct{ iss, sub string }
+
+// NewSet returns an empty set.
+func NewSet() *Set {
+	return &Set{
+		tokens: newTable[[sha256.Size]byte](), foreignTokens: newTable[[sha256.Size]byte](),
+		certificates: newTable[access.Thumbprint](), applications: newTable[string](),
+		partners: newTable[string](), subjects: newTable[foreignSubject](),
+	}
+}
+
+// Add puts e into effect. The error is [ErrFull], or an error of [Entry.Check]. An entry of a subject that the set
+// has already merges with it: the later IssuedBy and the later Until are kept.
+func (s *Set) Add(e Entry) error {
+	if err := e.Check(); err != nil {
+		return err
+	}
+	until := int64(never)
+	if !e.Until.IsZero() {
+		until = e.Until.Unix()
+	}
+	added := false
+	switch e.Kind {
+	case Token:
+		added = s.tokens.raise([sha256.Size]byte([]byte(e.Subject)), until, MaxEntries)
+	case ForeignToken:
+		added = s.foreignTokens.raise([sha256.Size]byte([]byte(e.Subject)), until, MaxEntries)
+	case Certificate:
+		thumbprint, _ := access.ParseThumbprint(e.Subject) // Check has parsed it
+		added = s.certificates.raise(thumbprint, never, MaxEntries)
+	case Application:
+		added = s.applications.raise(e.Subject, e.IssuedBy.Unix(), MaxEntries)
+	case Partner:
+		added = s.partners.raise(e.Subject, e.IssuedBy.Unix(), MaxEntries)
+	case ForeignSubject:
+		iss, sub, _ := strings.Cut(e.Subject, "\x00")
+		added = s.subjects.raise(foreignSubject{iss, sub}, e.IssuedBy.Unix(), MaxEntries)
+	}
+	if !added {
+		return ErrFull
+	}
+	return nil
+}
+
+// Certificate reports whether the certificate with thumbprint t is revoked.
+func (s *Set) Certificate(t access.Thumbprint) bool {
+	_, ok := s.certificates.get(t)
+	return ok
+}
+
+// Sweep removes the revocations of tokens whose Until is before now. The revocation of an application, partner, certificate
+// or foreign subject is never removed.
+func (s *Set) Sweep(now time.Time) {
+	s.tokens.sweep(now.Unix())
+	s.foreignTokens.sweep(now.Unix())
+}
+
+// Len returns the number of entries of a kind.
+func (s *Set) Len(kind Kind) int {
+	switch kind {
+	case Token:
+		return int(s.tokens.size.Load())
+	case ForeignToken:
+		return int(s.foreignTokens.size.Load())
+	case Certificate:
+		return int(s.certificates.size.Load())
+	case Application:
+		return int(s.applications.size.Load())
+	case Partner:
+		return int(s.partners.size.Load())
+	case ForeignSubject:
+		return int(s.subjects.size.Load())
+	}
+	return 0
+}
+
+// Each calls yield with every entry until yield returns false. Entries that are added during the call may be missing.
+// yield must not use s, because a lock is held.
+func (s *Set) Each(yield func(Entry) bool) {
+	until := func(kind Kind, sum [sha256.Size]byte, end int64) bool {
+		e := Entry{Kind: kind, Subject: string(sum[:])}
+		if end != never {
+			e.Until = time.Unix(end, 0)
+		}
+		return yield(e)
+	}
+	issuedBy := func(kind Kind, subject string, last int64) bool {
+		return yield(Entry{Kind: kind, Subject: subject, IssuedBy: time.Unix(last, 0)})
+	}
+	_ = s.tokens.each(func(sum [sha256.Size]byte, end int64) bool { return until(Token, sum, end) }) &&
+		s.foreignTokens.each(func(sum [sha256.Size]byte, end int64) bool { return until(ForeignToken, sum, end) }) &&
+		s.certificates.each(func(t access.Thumbprint, _ int64) bool {
+			return yield(Entry{Kind: Certificate, Subject: t.String()})
+		}) &&
+		s.applications.each(func(id string, last int64) bool { return issuedBy(Application, id, last) }) &&
+		s.partners.each(func(name string, last int64) bool { return issuedBy(Partner, name, last) }) &&
+		s.subjects.each(func(f foreignSubject, last int64) bool {
+			return issuedBy(ForeignSubject, ForeignSubjectName(f.iss, f.sub), last)
+		})
+}

@@ -1,0 +1,93 @@
+package revocation
+
+import (
+	"hash/maphash"
+	"math"
+	"sync"
+	"sync/atomic"
+)
+
+// shards is the number of parts of a table. Readers of different parts do not share a lock, and a sweep holds
+// the lock of one part only.
+const shards = 64
+
+// never is the time of an entry that no sweep removes.
+const never = math.MaxInt64
+
+// A table maps keys to times in Unix seconds, and holds the latest time for each key. It is safe for concurrent use.
+type table[K comparable] struct {
+	seed maphash.Seed
+	size atomic.Int64
+	part [shards]struct {
+		sync.RWMutex
+		times map[K]int64
+	}
+}
+
+func newTable[K comparable]() *table[K] {
+	t := &table[K]{seed: maphash.MakeSeed()}
+	for i := range t.part {
+		t.part[i].times = make(map[K]int64)
+	}
+	return t
+}
+
+// get returns the time of key, and whether the table has key.
+func (t *table[K]) get(key K) (time int64, ok bool) {
+	if t.size.Load() == 0 { // the usual state of most tables
+		return 0, false
+	}
+	p := &t.part[maphash.Comparable(t.seed, key)%shards]
+	p.RLock()
+	time, ok = p.times[key]
+	p.RUnlock()
+	return time, ok
+}
+
+// raise sets the time of key unless the table has a later time for it. It adds no key to a table with limit keys,
+// and then returns false. Concurrent calls may together exceed limit by a few keys.
+func (t *table[K]) raise(key K, time int64, limit int64) bool {
+	p := &t.part[maphash.Comparable(t.seed, key)%shards]
+	p.Lock()
+	defer p.Unlock()
+	held, ok := p.times[key]
+	switch {
+	case !ok && t.size.Load() >= limit:
+		return false
+	case !ok:
+		t.size.Add(1)
+	}
+	p.times[key] = max(held, time)
+	return true
+}
+
+// each calls yield with every key and its time until yield returns false. It holds the lock of the part of the key.
+func (t *table[K]) each(yield func(key K, time int64) bool) bool {
+	for i := range t.part {
+		p := &t.part[i]
+		p.RLock()
+		for key, time := range p.times {
+			if !yield(key, time) {
+				p.RUnlock()
+				return false
+			}
+		}
+		p.RUnlock()
+	}
+	return true
+}
+
+// sweep removes the keys whose time is before now.
+func (t *table[K]) sweep(now int64) {
+	for i := range t.part {
+		p := &t.part[i]
+		p.Lock()
+		for key, time := range p.times {
+			if time < now {
+				delete(p.times, key)
+				t.size.Add(-1)
+			}
+		}
+		p.Unlock()
+	}
+}
