@@ -62,7 +62,7 @@ func (c *Checked) Decide(overloaded func() bool) { c.Decision = c.decide(overloa
 // check uses the result of the check before it. The first refusal is the decision.
 func (c *Checked) decide(overloaded func() bool) access.Decision {
 	r, checks := c.Request, c.Checks
-	if r.ProtoMajor == 1 && r.ProtoMinor > 1 { // the gate's server refuses HTTP/1.2 and later itself, but http.ReadRequest, which tallygate explain uses, does not
+	if hasUnknownVersion(r) {
 		return access.Decision{Reason: access.MalformedRequest}
 	}
 	target, err := checks.Table.ParseTarget(r)
@@ -110,6 +110,10 @@ func (c *Checked) decide(overloaded func() bool) access.Decision {
 	}
 	return c.decideClient(target, credentials)
 }
+
+// hasUnknownVersion reports whether r is a request of HTTP/1.2 or later. The gate's server refuses such requests
+// itself, but http.ReadRequest, which tallygate explain uses, does not.
+func hasUnknownVersion(r *http.Request) bool { return r.ProtoMajor == 1 && r.ProtoMinor > 1 }
 
 // decideClient runs the checks that need the accepted certificate, c.Certificate: token with its binding,
 // partner and API.
@@ -167,11 +171,11 @@ func definesBody(method string) bool {
 // policy for client certificates, so the SNI may be any served host. An SNI of another host is not
 // accepted. Behind a front proxy the SNI is not checked: the front proxy may use an SNI of its own,
 // and the gate does not know the client's SNI.
-func (p *Checks) connectionServes(state *tls.ConnectionState, host string) bool {
-	if p.Trust.BehindProxy() || state == nil || state.ServerName == "" || strings.EqualFold(state.ServerName, host) {
+func (checks *Checks) connectionServes(state *tls.ConnectionState, host string) bool {
+	if checks.Trust.BehindProxy() || state == nil || state.ServerName == "" || strings.EqualFold(state.ServerName, host) {
 		return true
 	}
-	return p.Table.Serves(strings.ToLower(state.ServerName))
+	return checks.Table.Serves(strings.ToLower(state.ServerName))
 }
 
 // Thumbprint returns the thumbprint of the client certificate, even of a refused certificate. It

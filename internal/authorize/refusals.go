@@ -11,19 +11,19 @@ import (
 // returns the client certificate if the certificate was accepted. Refusals is for explanations of
 // refused requests and grants nothing. It forwards, answers, logs and counts nothing, but may
 // introspect the token.
-func (p *Checks) Refusals(r *http.Request) ([]access.Decision, *access.Certificate) {
+func (checks *Checks) Refusals(r *http.Request) ([]access.Decision, *access.Certificate) {
 	var refused []access.Decision
 	add := func(err error) {
 		if err != nil {
 			refused = append(refused, access.DecisionOf(err))
 		}
 	}
-	if r.ProtoMajor == 1 && r.ProtoMinor > 1 {
+	if hasUnknownVersion(r) {
 		add(&access.Denial{Reason: access.MalformedRequest})
 	}
-	target, noTarget := p.Table.ParseTarget(r)
+	target, noTarget := checks.Table.ParseTarget(r)
 	add(noTarget)
-	served := noTarget == nil && p.Table.Serves(target.Host) && p.connectionServes(r.TLS, target.Host)
+	served := noTarget == nil && checks.Table.Serves(target.Host) && checks.connectionServes(r.TLS, target.Host)
 	if noTarget == nil && !served {
 		add(&access.Denial{Reason: access.Misdirected})
 	}
@@ -31,15 +31,15 @@ func (p *Checks) Refusals(r *http.Request) ([]access.Decision, *access.Certifica
 	if upgrade && !asksForWebSocket(r) {
 		add(&access.Denial{Reason: access.UpgradeNotAllowed})
 	}
-	credentials, noToken := p.Validator.Credentials(r)
+	credentials, noToken := checks.Validator.Credentials(r)
 	malformed := noToken != nil && access.ReasonOf(noToken) == access.MalformedRequest
 	if malformed {
 		add(noToken)
 	}
-	if _, ok := (&Checked{Checks: p, Request: r, Upgrade: upgrade}).decidePreflight(target); ok && served {
+	if _, ok := (&Checked{Checks: checks, Request: r, Upgrade: upgrade}).decidePreflight(target); ok && served {
 		return refused, nil
 	}
-	certificate, noCertificate := p.Trust.Client(r)
+	certificate, noCertificate := checks.Trust.Client(r)
 	add(noCertificate)
 	if noToken != nil && !malformed {
 		add(noToken)
@@ -50,30 +50,30 @@ func (p *Checks) Refusals(r *http.Request) ([]access.Decision, *access.Certifica
 		if credentials.Proof != nil && noTarget == nil {
 			credentials.Proof.Path = target.Path
 		}
-		if credentials.Proof != nil && p.ForwardedHost {
+		if credentials.Proof != nil && checks.ForwardedHost {
 			credentials.Proof.Authority = forwardedHost(r)
 		}
 		var denials []error
-		denials, claims = p.Validator.Refusals(r.Context(), credentials, p.presented(r, certificate))
+		denials, claims = checks.Validator.Refusals(r.Context(), credentials, checks.presented(r, certificate))
 		for _, err := range denials {
 			add(err)
 		}
 	}
 	if served {
-		found, known := p.Table.Refusals(r.Method, target, claims, certificate)
+		found, known := checks.Table.Refusals(r.Method, target, claims, certificate)
 		refused = append(refused, found...)
-		refused = append(refused, p.routeRefusal(r, known)...)
+		refused = append(refused, checks.routeRefusal(r, known)...)
 	}
 	return refused, certificate
 }
 
 // presented returns certificate or, if certificate is nil, the certificate of r that was not accepted,
 // because the binding of a token can be checked against it too. It returns nil if r has no certificate.
-func (p *Checks) presented(r *http.Request, certificate *access.Certificate) *access.Certificate {
+func (checks *Checks) presented(r *http.Request, certificate *access.Certificate) *access.Certificate {
 	if certificate != nil {
 		return certificate
 	}
-	leaf := p.Trust.PeerCertificate(r)
+	leaf := checks.Trust.PeerCertificate(r)
 	if leaf == nil {
 		return nil
 	}
@@ -82,8 +82,8 @@ func (p *Checks) presented(r *http.Request, certificate *access.Certificate) *ac
 
 // routeRefusal returns the refusal of checkGranted for r, as a slice of at most one element. known.Route is
 // "" if no route matches; then only the check that needs no route is made.
-func (p *Checks) routeRefusal(r *http.Request, known access.Decision) []access.Decision {
-	c := Checked{Checks: p, Request: r, Upgrade: asksForWebSocket(r)}
+func (checks *Checks) routeRefusal(r *http.Request, known access.Decision) []access.Decision {
+	c := Checked{Checks: checks, Request: r, Upgrade: asksForWebSocket(r)}
 	known.Reason = access.Granted
 	if known.Route == "" { // only the check that needs no route
 		known.WebSocket, known.AnyBody = true, true
