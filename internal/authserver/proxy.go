@@ -1,7 +1,9 @@
 package authserver
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 
@@ -36,6 +38,15 @@ func proxyOf(c *config.Connection) func(*http.Request) (*url.URL, error) {
 			}
 			return proxy, err
 		}
+	}
+	return nil
+}
+
+// checkConnect checks the answer of a proxy to CONNECT. Its error has the number of the status alone: the error of
+// net/http is the proxy's status text, which may name anything, and errors are logged.
+func checkConnect(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("the proxy answered CONNECT with status %d", answer.StatusCode)
 	}
 	return nil
 }

@@ -136,7 +136,7 @@ func (s *Server) canReuseMetadata(previous *Server) bool {
 // certificate of pair, if pair has a certificate.
 func newHTTPClient(settings config.AuthorizationServer, trusted anchors, pair *clientCertificate) *http.Client {
 	transport := fetch.NewTransport(trusted.pool)
-	transport.Proxy = proxyOf(&settings.Connection)
+	transport.Proxy, transport.OnProxyConnectResponse = proxyOf(&settings.Connection), checkConnect
 	transport.DialContext = (&net.Dialer{Timeout: FetchTimeout}).DialContext
 	transport.MaxIdleConnsPerHost, transport.IdleConnTimeout = maxIdleConnections(settings), 90*time.Second
 	if pair.lastGood.Load() != nil {

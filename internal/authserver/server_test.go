@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 	"log/slog"
@@ -352,6 +353,37 @@ func TestProxy(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "https://proxy.example:3128")
 	if got := proxyOfURL(environment, "https://as.example/"); got != errProxyScheme.Error() {
 		t.Errorf("https proxy of the environment: %s, want %v", got, errProxyScheme)
+	}
+}
+
+// A proxy chooses the text of its status line, so the text must not reach the log.
+func TestProxyRefusesConnect(t *testing.T) {
+	s := newTestServer(t, true)
+	for _, status := range []string{"407 hunter2", "502 hunter2", "201 hunter2", "999 hunter2"} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = http.ReadRequest(bufio.NewReader(conn))
+				_, _ = io.WriteString(conn, "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n")
+				_ = conn.Close()
+			}
+		}()
+		proxy := config.URL{URL: url.URL{Scheme: "http", Host: listener.Addr().String()}}
+		err = s.server(t, "", func(c *config.Connection) { c.Proxy = &proxy }).Refresh(t.Context())
+		_ = listener.Close()
+		if want := "the proxy answered CONNECT with status " + status[:3]; err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("Refresh through a proxy that answers %q = %v, want an error with %q and without hunter2", status, err, want)
+		}
+		if asked := s.asked(); len(asked) > 0 {
+			t.Errorf("%q: the server got %v, want no request", status, asked)
+		}
 	}
 }
 
