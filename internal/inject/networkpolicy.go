@@ -148,8 +148,7 @@ func (s *set) otherPolicies() {
 			if o.namespace == target.namespace && o.name == policyName(target.name) {
 				s.nameTaken(o, target)
 			}
-			// kubectl --namespace may apply an object without a namespace to any.
-			if sameNamespace := o.namespace == target.namespace || o.namespace == "" || target.namespace == ""; sameNamespace && o.opensPodsOf(target) {
+			if o.mayShareNamespace(target) && o.opensPodsOf(target) {
 				o.say("warning: it also selects the pods of %s: the ports that it opens stay open, past the gate", target.id())
 			}
 		}

@@ -17,13 +17,27 @@ func (s *set) services() {
 			continue
 		}
 		selector := stringMap(value(value(o.node, "spec"), "selector"))
-		targets := slices.DeleteFunc(slices.Clone(injected), func(target *object) bool {
-			return o.namespace != target.namespace || !selects(selector, target)
-		})
+		var targets, uncertain []*object
+		for _, target := range injected {
+			switch {
+			case !selects(selector, target):
+			case o.namespace == target.namespace:
+				targets = append(targets, target)
+			case o.mayShareNamespace(target):
+				uncertain = append(uncertain, target)
+			}
+		}
+		targets = append(targets, uncertain...)
 		if len(targets) > 0 && !stillInjected(o.node) {
 			s.service(o, targets)
 		}
 	}
+}
+
+// mayShareNamespace reports whether o and target may be in the same namespace. kubectl --namespace may apply an object
+// without a namespace to any namespace.
+func (o *object) mayShareNamespace(target *object) bool {
+	return o.namespace == target.namespace || o.namespace == "" || target.namespace == ""
 }
 
 // injected returns the workloads that have got the gate.
@@ -42,7 +56,9 @@ func selects(labels map[string]string, target *object) bool {
 }
 
 // service directs the ports of o that lead to the application's port of a target to the gate. It writes
-// the number, because Kubernetes before 1.33 finds the ports of native sidecars by number only.
+// the number, because Kubernetes before 1.33 finds the ports of native sidecars by number only. If only one of o and the
+// target has a namespace, service only warns: in another namespace the selector may select pods without the gate, which
+// would get requests on a port that they do not have.
 func (s *set) service(o *object, targets []*object) {
 	if !s.checkKeys(o, o.node) {
 		return
@@ -60,6 +76,10 @@ func (s *set) service(o *object, targets []*object) {
 			continue
 		}
 		target := targets[found]
+		if o.namespace != target.namespace {
+			o.say("warning: port %s leads to port %d of %s, past the gate, if both are applied to the same namespace: give both their namespace", number, target.appPort, target.id())
+			continue
+		}
 		if !s.options.Service {
 			o.say("warning: port %s leads to port %d of %s, past the gate: --service directs it to the gate", number, target.appPort, target.id())
 			continue
