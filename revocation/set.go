@@ -12,7 +12,7 @@ import (
 // MaxEntries bounds the entries of each kind in a [Set]: 2^21 are twice a million.
 const MaxEntries = 1 << 21
 
-// ErrFull means that a Set has no room for an entry. Whoever needs the entry must then refuse, because the set no
+// ErrFull means that a Set has no room for an entry. A gate that needs the entry must then refuse, because the set no
 // longer has every revocation.
 var ErrFull = errors.New("the limit of held revocations is reached")
 
