@@ -65,7 +65,7 @@ func (c *console) access(w http.ResponseWriter, r *http.Request) {
 			break
 		}
 	}
-	respond(w, r, http.StatusOK, "access", p)
+	respond(w, r, http.StatusOK, p)
 }
 
 // applications iterates over the applications of all partners.

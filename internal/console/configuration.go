@@ -35,7 +35,7 @@ func (c *console) configuration(w http.ResponseWriter, r *http.Request) {
 	var from, to int
 	p.Pager, from, to = newPager(r.URL, "page", len(all), settingsOnPage)
 	p.Settings = all[from:to]
-	respond(w, r, http.StatusOK, "configuration", p)
+	respond(w, r, http.StatusOK, p)
 }
 
 // position returns the position of a setting in the configuration file, without the folder.

@@ -56,7 +56,7 @@ type tally struct {
 
 func (c *console) overview(w http.ResponseWriter, r *http.Request) {
 	v := c.view()
-	respond(w, r, http.StatusOK, "overview", v.overview())
+	respond(w, r, http.StatusOK, v.overview())
 }
 
 func (v *view) overview() overviewPage {

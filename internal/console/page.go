@@ -6,27 +6,15 @@ import (
 	"embed"
 	"encoding/hex"
 	"encoding/json"
-	"html/template"
 	"net/http"
 	"strings"
 	"time"
 
-	"github.com/tallygate/tallygate/internal/explain"
+	g "maragu.dev/gomponents"
 )
-
-//go:embed templates/*.html
-var templateFiles embed.FS
 
 //go:embed assets
 var assetFiles embed.FS
-
-// templates escape values by context, so a value that a partner chose is always text, in HTML and in SVG.
-// The function p makes characters visible that are not printable or change the direction of text.
-var templates = template.Must(template.New("").Funcs(template.FuncMap{
-	"p": explain.Printable, "number": number, "asset": assetURL, "plural": plural,
-	"tallied": func(column, by string, t table) headedTable { return headedTable{t, column, column + "s", by} },
-	"refused": func(r refusal, open bool) foldedRefusal { return foldedRefusal{r, open} },
-}).ParseFS(templateFiles, "templates/*.html"))
 
 // A page has the data that all pages have in common.
 type page struct {
@@ -51,18 +39,6 @@ type gateState struct {
 	FaultAt  *moment `json:",omitempty"`
 	Partners int
 	APIs     int
-}
-
-// A headedTable is a table with its headings.
-type headedTable struct {
-	table
-	Column, Title, By string
-}
-
-// A foldedRefusal is a refusal, whose explanation is open or folded at first.
-type foldedRefusal struct {
-	Refusal refusal
-	Open    bool
 }
 
 // A view is one request for a page.
@@ -116,32 +92,31 @@ func (m moment) ISO() string { return m.Time.Format(time.RFC3339) }
 // IsZero reports whether the time is zero.
 func (m moment) IsZero() bool { return m.Time.IsZero() }
 
-// render executes the template name with data, and writes the page only if the whole template succeeds.
-func render(w http.ResponseWriter, status int, name string, data any) {
-	var b bytes.Buffer
-	if err := templates.ExecuteTemplate(&b, name, data); err != nil {
-		http.Error(w, "The page could not be rendered.", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes())
+// A document is a page that can be written as HTML and as JSON.
+type document interface {
+	html() g.Node
 }
 
-// respond writes data as the template name, or as JSON if the query asks for it.
-func respond(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
-	if r.URL.Query().Get("format") != "json" {
-		render(w, status, name, data)
-		return
+// respond writes d as HTML, or as JSON if the query asks for it.
+func respond(w http.ResponseWriter, r *http.Request, status int, d document) {
+	contentType := "text/html; charset=utf-8"
+	var b bytes.Buffer
+	var err error
+	if r.URL.Query().Get("format") == "json" {
+		contentType = "application/json"
+		encoder := json.NewEncoder(&b)
+		encoder.SetIndent("", "  ")
+		err = encoder.Encode(d)
+	} else {
+		err = d.html().Render(&b)
 	}
-	text, err := json.MarshalIndent(data, "", "  ")
 	if err != nil {
 		http.Error(w, "The page could not be rendered.", http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
-	_, _ = w.Write(append(text, '\n'))
+	_, _ = w.Write(b.Bytes())
 }
 
 var assetTypes = map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -161,8 +136,8 @@ func asset(w http.ResponseWriter, r *http.Request) {
 
 // assetURL returns the URL of an asset. It changes with the content, so that a tab that was open before an
 // update gets the new file.
-func assetURL(name string) (string, error) {
-	text, err := assetFiles.ReadFile("assets/" + name)
+func assetURL(name string) string {
+	text, _ := assetFiles.ReadFile("assets/" + name) // every caller names an embedded file
 	sum := sha256.Sum256(text)
-	return "/assets/" + name + "?" + hex.EncodeToString(sum[:4]), err
+	return "/assets/" + name + "?" + hex.EncodeToString(sum[:4])
 }

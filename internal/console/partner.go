@@ -69,7 +69,7 @@ func (c *console) partner(w http.ResponseWriter, r *http.Request) {
 	if !p.Known && len(p.Refusals) == 0 && name != unknownPartner {
 		status = http.StatusNotFound
 	}
-	respond(w, r, status, "partner", p)
+	respond(w, r, status, p)
 }
 
 func (v *view) partnerPage(name string) partnerPage {

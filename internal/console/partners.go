@@ -67,7 +67,7 @@ func (c *console) partners(w http.ResponseWriter, r *http.Request) {
 	if query != "" {
 		p.Refusals = v.findRefusals(query)
 	}
-	respond(w, r, http.StatusOK, "partners", p)
+	respond(w, r, http.StatusOK, p)
 }
 
 func (v *view) partnerRow(p *config.Partner, activity history.Activity) partnerRow {

@@ -52,7 +52,7 @@ func (c *console) servers(w http.ResponseWriter, r *http.Request) {
 	p := serversPage{page: v.page("Servers and certificates", "/servers"), Servers: v.servers()}
 	ends := v.endings(v.History.Activities(v.now))
 	p.Certificates, p.More = v.shown(ends, mostCertificates), max(0, len(ends)-mostCertificates)
-	respond(w, r, http.StatusOK, "servers", p)
+	respond(w, r, http.StatusOK, p)
 }
 
 // servers returns the state of all authorization servers.
