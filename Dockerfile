@@ -16,9 +16,11 @@
 #
 # The build runs on the platform of the builder, whatever the platform of the image: Go compiles
 # for every platform, and nothing runs in emulation. Equal sources and an equal VERSION give an
-# equal binary and SBOM. "make pin-images" adds the digest of the image in FROM.
+# equal binary and SBOM. "make pin-images" writes the digest of the image in FROM. The compiler is the
+# toolchain that go.mod names: the go command fetches it and checks it against the checksum database.
 
-FROM --platform=$BUILDPLATFORM golang:1.26.10 AS build
+FROM --platform=$BUILDPLATFORM golang:1.26.9@sha256:f1f0bcc2c524a3ced375fcb4d1ecb7aa371aa7070e112599aaca45cc02d0101b AS build
+ENV GOTOOLCHAIN=auto
 WORKDIR /src
 RUN GOBIN=/out/tools go install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 COPY go.mod go.sum ./

@@ -8,7 +8,6 @@ import (
 	"debug/elf"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -76,14 +75,12 @@ func TestDockerfile(t *testing.T) {
 		t.Fatalf("%d stages", len(stages))
 	}
 	build, final := stages[0], stages[1]
-	module, err := os.ReadFile("../../go.mod")
-	if err != nil {
-		t.Fatal(err)
+	// The toolchain in go.mod compiles, whatever version the image has, because GOTOOLCHAIN is not local as in the image.
+	if from := `^--platform=\$BUILDPLATFORM golang:1\.\d+\.\d+@sha256:[0-9a-f]{64} AS build$`; !regexp.MustCompile(from).MatchString(build[0].Rest) {
+		t.Errorf("the binary is built by %q, want %q", build[0].Rest, from)
 	}
-	version := regexp.MustCompile(`(?m)^toolchain go(\S+)$`).FindSubmatch(module)
-	from := fmt.Sprintf(`^--platform=\$BUILDPLATFORM golang:%s(@sha256:[0-9a-f]{64})? AS build$`, regexp.QuoteMeta(string(version[1])))
-	if !regexp.MustCompile(from).MatchString(build[0].Rest) {
-		t.Errorf("the binary is built by %q, want %q as go.mod says", build[0].Rest, from)
+	if got := rest(t, build, "ENV"); got != "GOTOOLCHAIN=auto" {
+		t.Errorf("the build stage has ENV %q, want GOTOOLCHAIN=auto", got)
 	}
 	makefile, err := os.ReadFile("../../Makefile")
 	if err != nil {
