@@ -166,7 +166,7 @@ func (i *Issuer) load(state state, inspect bool) (err error) {
 func (i *Issuer) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return i.keys.Run(ctx) })
-	group.Go(func() error { return i.state.Follow(ctx, i.revocations.publish) })
+	group.Go(func() error { return i.state.Follow(ctx, i.revocations.take) })
 	group.Go(func() error {
 		for {
 			select {

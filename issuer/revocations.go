@@ -119,6 +119,13 @@ func (s *revocations) isFull(r store.Revocation) bool {
 	return !known && (len(s.tokens) >= maxRevocations || s.perClient[r.Client] >= maxPerClient)
 }
 
+// take puts the revocations of page into effect.
+func (s *revocations) take(page store.Page) {
+	for i := range page.Additions {
+		s.publish(page.Additions[i].Revocation)
+	}
+}
+
 // publish puts r into effect.
 func (s *revocations) publish(r store.Revocation) {
 	s.mu.Lock()

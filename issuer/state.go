@@ -21,8 +21,9 @@ type state interface {
 	Revoke(store.Revocation) error
 	// Revocations calls yield with every stored revocation.
 	Revocations(yield func(store.Revocation) error) error
-	// Follow calls apply with every revocation that another process stores, until ctx ends.
-	Follow(ctx context.Context, apply func(store.Revocation)) error
+	// Follow calls apply with every stored revocation, and from then on with each revocation that any process stores,
+	// until ctx ends.
+	Follow(ctx context.Context, apply func(store.Page)) error
 	// Current returns an error while revocations of other processes may be unknown.
 	Current() error
 	// LatestIssue returns a time that is not before the iat of any token of another process.

@@ -1,4 +1,12 @@
 package store
 
+import "time"
+
 // LimitTokens replaces the limit of stored tokens by bytes.
 func (f *File) LimitTokens(bytes int64) { f.maxTokenBytes = bytes }
+
+// MaxPending is maxPending.
+const MaxPending = maxPending
+
+// FollowEvery replaces the interval of the empty pages of Follow.
+func (f *File) FollowEvery(interval time.Duration) { f.log.interval = interval }

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -56,6 +55,7 @@ type File struct {
 	db            *bbolt.DB
 	file          *os.File // the open file of db
 	maxTokenBytes int64    // bounds the bytes of stored tokens
+	log           log
 
 	changes chan change
 	quit    chan struct{} // closed by Close
@@ -84,7 +84,7 @@ func Open(folder string) (*File, error) {
 	}
 	f := &File{
 		path: path, db: db, file: file, maxTokenBytes: defaultTokenBytes,
-		changes: make(chan change), quit: make(chan struct{}), done: make(chan struct{}),
+		log: newLog(), changes: make(chan change), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	go f.write()
 	return f, nil
@@ -169,12 +169,6 @@ func checkFormat(tx *bbolt.Tx, file *os.File) error {
 	if found := string(meta.Get([]byte("format"))); found != format {
 		return fmt.Errorf("the file has format %q, want %q", found, format)
 	}
-	return nil
-}
-
-// Follow returns nil when ctx ends. No other process can store a revocation.
-func (f *File) Follow(ctx context.Context, _ func(Revocation)) error {
-	<-ctx.Done()
 	return nil
 }
 

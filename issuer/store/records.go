@@ -156,7 +156,8 @@ func (f *File) Revoke(revocation Revocation) error {
 		return fmt.Errorf("the subject has %d bytes, more than %d", len(revocation.Subject), longestSubject)
 	}
 	key := append([]byte{byte(revocation.Kind)}, revocation.Subject...)
-	return f.update(func(tx *bbolt.Tx) error {
+	var merged Revocation
+	return f.updateThen(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket(revocationBucket)
 		r := revocation
 		if record := bucket.Get(key); record != nil {
@@ -166,6 +167,8 @@ func (f *File) Revoke(revocation Revocation) error {
 			}
 			r = merge(stored, r)
 		}
+		merged = r
+		merged.Subject = revocation.Subject
 		r.Subject = "" // the key has the subject, which may be binary
 		record, err := json.Marshal(r)
 		if err != nil {
@@ -175,7 +178,7 @@ func (f *File) Revoke(revocation Revocation) error {
 			return abort(err)
 		}
 		return scheduleExpiry(tx, r.Until, revocationBucket, key)
-	})
+	}, func() { f.log.add(merged) })
 }
 
 // merge returns one revocation for two revocations of one subject. It has the later IssuedBy and the
@@ -199,15 +202,25 @@ func merge(stored, r Revocation) Revocation {
 // use f. It stops at the first error and returns this error. Revocations that are stored during the
 // call may be missing.
 func (f *File) Revocations(yield func(Revocation) error) error {
+	return f.eachPage(func(page []Revocation) error {
+		for _, r := range page {
+			if err := yield(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// eachPage is Revocations with up to maxBatch revocations at once.
+func (f *File) eachPage(yield func([]Revocation) error) error {
 	for after := []byte{}; ; {
 		page, last, err := f.revocations(after)
 		if err != nil || len(page) == 0 {
 			return err
 		}
-		for _, r := range page {
-			if err := yield(r); err != nil {
-				return err
-			}
+		if err := yield(page); err != nil {
+			return err
 		}
 		after = last
 	}

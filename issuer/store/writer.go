@@ -16,13 +16,17 @@ const maxBatch = 1000
 
 // A change is a write that one caller requests.
 type change struct {
-	apply func(*bbolt.Tx) error // if apply returns an error, it must have changed nothing; the other changes are kept
-	done  chan error            // receives the result
+	apply     func(*bbolt.Tx) error // if apply returns an error, it must have changed nothing; the other changes are kept
+	committed func()                // called after the commit and before the result is sent, in the order of the changes; nil means nothing
+	done      chan error            // receives the result
 }
 
 // update calls apply in a transaction and returns nil once the change that apply made is on the disk.
-func (f *File) update(apply func(*bbolt.Tx) error) error {
-	c := change{apply, make(chan error, 1)}
+func (f *File) update(apply func(*bbolt.Tx) error) error { return f.updateThen(apply, nil) }
+
+// updateThen is update, and calls committed between the commit and the return.
+func (f *File) updateThen(apply func(*bbolt.Tx) error, committed func()) error {
+	c := change{apply, committed, make(chan error, 1)}
 	select {
 	case f.changes <- c:
 		return <-c.done
@@ -71,6 +75,9 @@ func (f *File) commit(all []change) {
 	for i, c := range all {
 		if err != nil {
 			outcomes[i] = err // replaces the error of a change that failed alone: this change may have read the writes of a change that is now undone
+		}
+		if outcomes[i] == nil && c.committed != nil {
+			c.committed()
 		}
 		c.done <- outcomes[i]
 	}

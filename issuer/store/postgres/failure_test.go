@@ -73,7 +73,8 @@ func TestDatabaseAway(t *testing.T) {
 	a, b := open(t, o), open(t, o)
 	f := follow(t, b)
 	revoke(t, a, "before")
-	f.waitFor(t, "before")
+	f.WaitFor("before")
+	epoch := f.Sync()
 	server.Stop()
 	began := time.Now()
 	_, keys := a.Keys()
@@ -97,7 +98,11 @@ func TestDatabaseAway(t *testing.T) {
 	}
 	server.Restart()
 	revoke(t, a, "after")
-	f.waitFor(t, "after")
+	f.WaitFor("after")
+	f.CheckHeld(b)
+	if got := f.Sync(); got != epoch {
+		t.Errorf("the pages have the epoch %s after a restart, want %s", got, epoch)
+	}
 	if err := b.Current(); err != nil {
 		t.Errorf("Current returned %v after the database came back, want nil", err)
 	}
@@ -124,6 +129,7 @@ func TestFailover(t *testing.T) {
 	for n := range 20 {
 		revoke(t, a, fmt.Sprint("before ", n))
 	}
+	epoch := f.Sync()
 	primary.Kill()
 	standby.Exec("postgres", "ALTER SYSTEM SET synchronous_standby_names = ''", "SELECT pg_promote()")
 	if !gatetest.Within(20*time.Second, func() bool {
@@ -131,7 +137,7 @@ func TestFailover(t *testing.T) {
 	}) {
 		t.Fatal("no revocation is stored 20 s after the failover")
 	}
-	f.waitFor(t, "after")
+	f.WaitFor("after")
 	held := make(map[string]bool)
 	if err := a.Revocations(func(r store.Revocation) error { held[r.Subject] = true; return nil }); err != nil {
 		t.Fatal(err)
@@ -140,7 +146,32 @@ func TestFailover(t *testing.T) {
 		if subject := fmt.Sprint("before ", n); !held[subject] {
 			t.Errorf("the revocation of %s was acknowledged and is lost", subject)
 		}
-		f.waitFor(t, fmt.Sprint("before ", n))
+		f.WaitFor(fmt.Sprint("before ", n))
+	}
+	if f.Sync() == epoch {
+		t.Errorf("the pages have the epoch %s after a failover too, want another", epoch)
+	}
+}
+
+// A copy of the database's disk that is restored has the same epoch and timeline. If its numbers pass the numbers that
+// were read while the issuer is not connected, the last of them tells that it is another log.
+func TestRestoredDisk(t *testing.T) {
+	server := testpostgres.Start(t)
+	url := server.Database()
+	a, b := open(t, options(t, url)), open(t, options(t, url))
+	f := follow(t, b)
+	for n := range 5 {
+		revoke(t, a, fmt.Sprint("lost ", n))
+	}
+	f.WaitFor("lost 4")
+	epoch := f.Sync()
+	server.Exec(url.Database, "BEGIN", "DELETE FROM tallygate.revocations WHERE seq > 2",
+		`INSERT INTO tallygate.revocations (kind, subject, seq, client) VALUES (2, 'three', 3, ''), (2, 'four', 4, ''), (2, 'five', 5, ''), (2, 'six', 6, '')`,
+		"UPDATE tallygate.revocation_head SET seq = 6", "COMMIT; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+	f.WaitFor("six")
+	f.WaitFor("four")
+	if f.Sync() == epoch {
+		t.Errorf("the pages have the epoch %s after the restore too, want another", epoch)
 	}
 }
 
@@ -155,9 +186,9 @@ func TestFailoverBehind(t *testing.T) {
 	for n := range 5 {
 		revoke(t, a, fmt.Sprint("lost ", n))
 	}
-	f.waitFor(t, "lost 4")
+	f.WaitFor("lost 4")
 	server.Exec(url.Database, "BEGIN", "DELETE FROM tallygate.revocations WHERE seq > 2", "UPDATE tallygate.revocation_head SET seq = 2",
 		`INSERT INTO tallygate.revocations (kind, subject, seq, client) VALUES (2, 'again', 3, '')`, "UPDATE tallygate.revocation_head SET seq = 3", "COMMIT",
 		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
-	f.waitFor(t, "again")
+	f.WaitFor("again")
 }

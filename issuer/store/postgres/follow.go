@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/revocation"
 )
 
 const (
@@ -33,15 +34,18 @@ const (
 	mostBackoff  = 2 * time.Second
 )
 
-// Follow calls apply with every revocation in the log, and from then on with each revocation that any
-// process adds, within a second of its commit, until ctx ends. It then returns nil. apply may be called
-// several times with the same revocation. Follow has a connection of its own, and connects again when
-// the connection is lost.
-func (s *Store) Follow(ctx context.Context, apply func(store.Revocation)) error {
+// Follow calls apply with the log from its beginning, page by page, and from then on with each revocation that any
+// process adds, within a second of its commit, until ctx ends. It then returns nil. After each complete reading, at
+// least once a second, the page is empty. Each page continues the page before it, also after a lost connection. If
+// the log is not the continuation of what was read, as after a failover to a server that lacks the last commits,
+// the pages have another epoch and begin again. Follow has a connection of its own, and connects again when the
+// connection is lost.
+func (s *Store) Follow(ctx context.Context, apply func(store.Page)) error {
+	var last position
 	backoff := leastBackoff
 	for {
 		began := time.Now()
-		err := s.follow(ctx, apply)
+		err := s.follow(ctx, &last, apply)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -58,10 +62,8 @@ func (s *Store) Follow(ctx context.Context, apply func(store.Revocation)) error 
 	}
 }
 
-// follow reads the log from its beginning and then its additions, on one connection. Since the whole
-// log is read after each connection, nothing is missed if the database fails over to a server that
-// lacks the last commits, and numbers are used again.
-func (s *Store) follow(ctx context.Context, apply func(store.Revocation)) error {
+// follow reads the log behind last on one connection, and keeps last at what was applied.
+func (s *Store) follow(ctx context.Context, last *position, apply func(store.Page)) error {
 	conn, err := s.listen(ctx)
 	if err != nil {
 		return err
@@ -71,13 +73,15 @@ func (s *Store) follow(ctx context.Context, apply func(store.Revocation)) error 
 		defer cancel()
 		_ = conn.Close(ctx)
 	}()
-	var last position
+	if err := s.verifyLast(ctx, conn, last); err != nil {
+		return err
+	}
 	for {
-		if last, err = s.readAdditions(ctx, conn, last, apply); err != nil {
+		if err := s.readAdditions(ctx, conn, last, apply); err != nil {
 			return err
 		}
 		s.health.report(nil)
-		wait, cancel := context.WithTimeout(ctx, pollInterval)
+		wait, cancel := context.WithTimeout(ctx, s.pollInterval)
 		_, err := conn.WaitForNotification(wait)
 		cancel()
 		if err != nil && (ctx.Err() != nil || !pgconn.Timeout(err)) {
@@ -105,56 +109,47 @@ func (s *Store) listen(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// A position is how far a reader has read: the epoch of the log, "" before the first reading, and a number.
-type position struct {
-	epoch string
-	seq   int64
-}
-
-var errRestored = errors.New("the log of revocations is not the continuation of the log that was read: the database was restored")
-
-// advance returns last with the epoch of the log, or an error if numbers up to last may be used again. The head of a
-// log that continues is never below a number that was read.
-func (last position) advance(ctx context.Context, from querier) (position, error) {
-	var head position
-	if err := from.QueryRow(ctx, "SELECT epoch::text, seq FROM tallygate.revocation_head").Scan(&head.epoch, &head.seq); err != nil {
-		return last, err
-	}
-	if head.seq < last.seq || last.epoch != "" && head.epoch != last.epoch {
-		return last, errRestored
-	}
-	return position{head.epoch, last.seq}, nil
-}
-
-// readAdditions calls apply with the revocations behind last, and returns the new last position.
-func (s *Store) readAdditions(ctx context.Context, conn *pgx.Conn, last position, apply func(store.Revocation)) (position, error) {
+// readAdditions calls apply with the pages behind last up to the head, and last with an empty page.
+func (s *Store) readAdditions(ctx context.Context, conn *pgx.Conn, last *position, apply func(store.Page)) error {
 	began := time.Since(s.opened)
 	for {
-		page, err := s.pollPage(ctx, conn, &last)
+		page, complete, err := s.pollPage(ctx, conn, last)
 		if err != nil {
-			return last, err
+			return err
 		}
-		for _, r := range page {
-			apply(r.Revocation)
-			last.seq = r.seq
+		if len(page.Additions) > 0 {
+			apply(page)
+			last.take(&page)
 		}
-		if len(page) < pageSize {
+		if complete {
+			// Current must not change before apply has returned: nothing else says that the page is in effect.
 			s.syncedAt.Store(int64(began))
-			return last, nil
+			last.Position = revocation.Position{Epoch: page.Epoch, Seq: page.Seq}
+			apply(store.Page{Epoch: page.Epoch, After: page.Seq, Seq: page.Seq})
+			return nil
 		}
 	}
 }
 
-func (s *Store) pollPage(ctx context.Context, conn *pgx.Conn, last *position) (page []loggedRevocation, err error) {
+// pollPage returns the page behind last. If the log is not the continuation of what was read, last is the beginning of
+// the log afterwards.
+func (s *Store) pollPage(ctx context.Context, conn *pgx.Conn, last *position) (page store.Page, complete bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	if err := s.compareClocks(ctx, conn); err != nil {
-		return nil, err
+		return page, false, err
 	}
-	if *last, err = last.advance(ctx, conn); err != nil {
-		return nil, err
+	page, complete, err = readPage(ctx, conn, *last)
+	switch {
+	case err != nil:
+		return page, false, err
+	case last.Epoch != "" && page.Epoch != last.Epoch:
+		*last = position{}
+		return page, false, errRestored
+	case page.Seq < last.Seq:
+		return page, false, s.renumber(ctx, conn, last)
 	}
-	return readPage(ctx, conn, last.seq)
+	return page, complete, nil
 }
 
 // Current returns nil if this process knows every revocation that was acknowledged more than a few

@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,55 +12,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpostgres"
 	"github.com/tallygate/tallygate/issuer/store"
 	"github.com/tallygate/tallygate/issuer/store/postgres"
+	"github.com/tallygate/tallygate/issuer/store/storetest"
 	"github.com/tallygate/tallygate/revocation"
 )
 
-// A follower has the revocations that a store has applied, with the time of each.
-type follower struct {
-	mu   sync.Mutex
-	seen map[string]time.Time
-}
-
 // follow runs s.Follow until the end of the test.
-func follow(t testing.TB, s *postgres.Store) *follower {
+func follow(t testing.TB, s *postgres.Store) *storetest.Reader {
 	t.Helper()
-	f := &follower{seen: make(map[string]time.Time)}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		done <- s.Follow(ctx, func(r store.Revocation) {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			if f.seen[r.Subject].IsZero() {
-				f.seen[r.Subject] = time.Now()
-			}
-		})
-	}()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return f
-}
-
-func (f *follower) has(subject string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return !f.seen[subject].IsZero()
-}
-
-// waitFor waits until f has the revocation of subject.
-func (f *follower) waitFor(t testing.TB, subject string) {
-	t.Helper()
-	if !gatetest.Within(20*time.Second, func() bool { return f.has(subject) }) {
-		t.Fatalf("the revocation of %s does not arrive", subject)
-	}
+	r, _ := storetest.Follow(t, s)
+	return r
 }
 
 func revoke(t testing.TB, s *postgres.Store, subject string) {
@@ -83,12 +45,12 @@ func TestFollow(t *testing.T) {
 	b := open(t, o)
 	revoke(t, a, "before")
 	f := follow(t, b)
-	f.waitFor(t, "before")
+	f.WaitFor("before")
 	revoke(t, a, "notified")
-	f.waitFor(t, "notified")
+	f.WaitFor("notified")
 
 	server.Exec(url.Database, `INSERT INTO tallygate.revocations (kind, subject, seq, client) VALUES (2, 'silent', 1000000, '')`, "UPDATE tallygate.revocation_head SET seq = 1000000") // without a notification
-	f.waitFor(t, "silent")
+	f.WaitFor("silent")
 	server.Exec(url.Database, "DELETE FROM tallygate.revocations WHERE seq = 1000000")
 
 	for n := range 3 {
@@ -103,7 +65,7 @@ func TestFollow(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		f.waitFor(t, subject)
+		f.WaitFor(subject)
 	}
 	if err := b.Current(); err != nil {
 		t.Errorf("Current returned %v, want nil", err)
@@ -121,7 +83,7 @@ func TestCommitOrder(t *testing.T) {
 	const writers, each = 16, 50
 	var wait sync.WaitGroup
 	stores := []*postgres.Store{open(t, o), open(t, o)}
-	followers := []*follower{follow(t, open(t, o)), follow(t, open(t, o))}
+	followers := []*storetest.Reader{follow(t, open(t, o)), follow(t, open(t, o))}
 	acknowledged := make([][each]time.Time, writers)
 	for w := range writers {
 		wait.Go(func() {
@@ -139,10 +101,8 @@ func TestCommitOrder(t *testing.T) {
 		for w := range writers {
 			for n := range each {
 				subject := fmt.Sprint(w, " ", n)
-				f.waitFor(t, subject)
-				f.mu.Lock()
-				delays = append(delays, f.seen[subject].Sub(acknowledged[w][n]))
-				f.mu.Unlock()
+				f.WaitFor(subject)
+				delays = append(delays, f.Seen(subject).Sub(acknowledged[w][n]))
 			}
 		}
 	}
@@ -224,12 +184,16 @@ func TestRestore(t *testing.T) {
 			f := follow(t, reader)
 			for n := range 5 {
 				revoke(t, writer, fmt.Sprint(n))
-				f.waitFor(t, fmt.Sprint(n))
+				f.WaitFor(fmt.Sprint(n))
 			}
+			before := f.Sync()
 			server.Exec(url.Database, restored+head)
-			f.waitFor(t, "restored")
+			f.WaitFor("restored")
 			revoke(t, writer, "after the restore")
-			f.waitFor(t, "after the restore")
+			f.WaitFor("after the restore")
+			if f.Sync() == before {
+				t.Errorf("the pages have the epoch %s after the restore too, want another", before)
+			}
 		})
 	}
 }
@@ -242,8 +206,8 @@ func TestStalledConnection(t *testing.T) {
 	writer, reader := open(t, o), open(t, o)
 	f := follow(t, reader)
 	revoke(t, writer, "before")
-	f.waitFor(t, "before")
-	pid, err := strconv.Atoi(server.Value(url.Database, "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT seq, kind%'"))
+	f.WaitFor("before")
+	pid, err := strconv.Atoi(server.Value(url.Database, "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT h.epoch%'"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +217,7 @@ func TestStalledConnection(t *testing.T) {
 	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
 	began := time.Now()
 	revoke(t, writer, "stalled")
-	f.waitFor(t, "stalled")
+	f.WaitFor("stalled")
 	t.Logf("known after %s, while the former connection is stalled", time.Since(began).Round(time.Millisecond))
 }
 

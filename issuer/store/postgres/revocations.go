@@ -45,7 +45,7 @@ func (s *Store) storeRevocations(all []store.Revocation) ([]error, error) {
 			writes := new(pgx.Batch)
 			for i, r := range all {
 				writes.Queue(`INSERT INTO tallygate.revocations AS r (kind, subject, seq, client, issued_by, until) VALUES ($1, $2, $3, $4, $5, $6)
-					ON CONFLICT (kind, subject) DO UPDATE SET seq = excluded.seq, issued_by = greatest(r.issued_by, excluded.issued_by),
+					ON CONFLICT (kind, subject) DO UPDATE SET seq = excluded.seq, stored = excluded.stored, issued_by = greatest(r.issued_by, excluded.issued_by),
 						until = CASE WHEN r.until IS NULL OR excluded.until IS NULL THEN NULL ELSE greatest(r.until, excluded.until) END`,
 					int16(r.Kind), []byte(r.Subject), head-int64(len(all)-1-i), r.Client, toNullable(r.IssuedBy), toNullable(r.Until))
 			}
@@ -57,51 +57,84 @@ func (s *Store) storeRevocations(all []store.Revocation) ([]error, error) {
 }
 
 // Revocations calls yield with every revocation, outside of transactions. It stops at the first error
-// and returns this error. Revocations that are stored during the call may be missing.
+// and returns this error. Revocations that are stored during the call may be missing, and yield may be
+// called several times with the same revocation.
 func (s *Store) Revocations(yield func(store.Revocation) error) error {
 	began := time.Since(s.opened)
-	var after int64
+	var after position
 	for {
-		var page []loggedRevocation
+		var page store.Page
+		var complete bool
 		err := s.call(func(ctx context.Context) (err error) {
-			page, err = readPage(ctx, s.pool, after)
+			page, complete, err = readPage(ctx, s.pool, after)
 			return err
 		})
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case !after.continues(&page):
+			after = position{}
+			continue
 		}
-		for _, r := range page {
-			if err := yield(r.Revocation); err != nil {
+		for i := range page.Additions {
+			if err := yield(page.Additions[i].Revocation); err != nil {
 				return err
 			}
-			after = r.seq
 		}
-		if len(page) < pageSize {
+		after.Epoch, after.Seq = page.Epoch, page.Seq
+		if complete {
 			s.syncedAt.Store(int64(began))
 			return nil
 		}
 	}
 }
 
-type loggedRevocation struct {
-	store.Revocation
-	seq int64
+// readHead is the epoch of the log and the number of its last revocation. The epoch has the timeline of the server, which
+// is the first 8 characters in the name of a WAL file: a standby that is promoted may lack the last commits, and starts
+// a new timeline.
+const readHead = `SELECT epoch::text || '-' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS epoch, seq AS head FROM tallygate.revocation_head`
+
+// readPage returns up to pageSize revocations whose numbers are above after, in the order of the numbers, and whether the
+// log had no more of them. The head and the revocations are read by one statement, so that they belong together.
+func readPage(ctx context.Context, from querier, after position) (page store.Page, complete bool, err error) {
+	rows, err := from.Query(ctx, "SELECT h.epoch, h.head, r.seq, r.kind, r.subject, r.client, r.issued_by, r.until, r.stored FROM ("+readHead+`) h
+		LEFT JOIN LATERAL (SELECT * FROM tallygate.revocations WHERE seq > $1 ORDER BY seq LIMIT $2) r ON true ORDER BY r.seq`, int64(after.Seq), pageSize)
+	if err != nil {
+		return page, false, err
+	}
+	var head int64
+	var a scannedAddition
+	_, err = pgx.ForEachRow(rows, []any{&page.Epoch, &head, &a.seq, &a.kind, &a.subject, &a.client, &a.issuedBy, &a.until, &a.stored}, func() error {
+		if a.seq != nil { // NULL in the only row if there are no revocations
+			page.Additions = append(page.Additions, a.addition())
+		}
+		return nil
+	})
+	if err != nil {
+		return page, false, err
+	}
+	page.After, page.Seq = after.Seq, uint64(max(head, 0))
+	if complete = len(page.Additions) < pageSize; !complete {
+		page.Seq = page.Additions[pageSize-1].Seq
+	}
+	return page, complete, nil
 }
 
-// readPage returns up to pageSize revocations whose numbers are above after, in the order of the
-// numbers.
-func readPage(ctx context.Context, from querier, after int64) ([]loggedRevocation, error) {
-	rows, err := from.Query(ctx, "SELECT seq, kind, subject, client, issued_by, until FROM tallygate.revocations WHERE seq > $1 ORDER BY seq LIMIT $2", after, pageSize)
-	if err != nil {
-		return nil, err
+// A scannedAddition is a row of the log, whose columns are NULL in the row of a page without revocations.
+type scannedAddition struct {
+	seq                     *int64
+	kind                    *int16
+	subject                 []byte
+	client                  *string
+	issuedBy, until, stored *time.Time
+}
+
+func (a *scannedAddition) addition() store.Addition {
+	return store.Addition{
+		Revocation: store.Revocation{
+			Kind: revocation.Kind(*a.kind), Subject: string(a.subject), Client: *a.client,
+			IssuedBy: fromNullable(a.issuedBy), Until: fromNullable(a.until),
+		},
+		Seq: uint64(*a.seq), Stored: fromNullable(a.stored),
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (r loggedRevocation, err error) {
-		var kind int16
-		var subject []byte
-		var issuedBy, until *time.Time
-		err = row.Scan(&r.seq, &kind, &subject, &r.Client, &issuedBy, &until)
-		r.Kind, r.Subject = revocation.Kind(kind), string(subject)
-		r.IssuedBy, r.Until = fromNullable(issuedBy), fromNullable(until)
-		return r, err
-	})
 }

@@ -54,6 +54,7 @@ type Store struct {
 	connect       *pgx.ConnConfig // for Follow
 	seal          sealer
 	maxTokenBytes int64
+	pollInterval  time.Duration
 
 	tokens      *batcher[newToken]
 	revocations *batcher[store.Revocation]
@@ -87,7 +88,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("%s: %w", o.Database.URL, err)
 	}
 	s := &Store{
-		options: o, pool: pool, connect: settings.ConnConfig, seal: seal, maxTokenBytes: defaultTokenBytes,
+		options: o, pool: pool, connect: settings.ConnConfig, seal: seal, maxTokenBytes: defaultTokenBytes, pollInterval: pollInterval,
 		opened: time.Now(), health: health{log: o.Log},
 	}
 	s.comparedAt.Store(int64(-2 * staleAfter)) // never

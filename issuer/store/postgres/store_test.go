@@ -100,7 +100,11 @@ func at(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }
 
 func TestContract(t *testing.T) {
 	server := testpostgres.Shared(t)
-	storetest.Run(t, func(t *testing.T) storetest.Store { return open(t, options(t, server.Database())) })
+	storetest.Run(t, func(t *testing.T) storetest.Store {
+		s := open(t, options(t, server.Database()))
+		s.PollEvery(20 * time.Millisecond)
+		return s
+	})
 }
 
 func contains(text, part string) bool { return strings.Contains(text, part) }

@@ -2,6 +2,7 @@
 package storetest
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type Store interface {
 	Token(sum [32]byte) (token store.Token, ok bool, err error)
 	Revoke(store.Revocation) error
 	Revocations(each func(store.Revocation) error) error
+	Follow(ctx context.Context, apply func(store.Page)) error
 	Sweep(now time.Time) (int, error)
 	Close() error
 }
@@ -35,6 +37,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 	for name, test := range map[string]func(*testing.T, Store){
 		"keys": testKeys, "replaced keys": testReplacedKeys, "tokens": testTokens, "merge": testMerge, "sweep": testSweep, "unstorable": testUnstorable,
 		"reentered": testReentered, "many": testMany, "closing": testClosing, "closed": testClosed,
+		"follow": testFollow, "stored": testStored,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -294,7 +297,7 @@ func sum(text string) [32]byte { return sha256.Sum256([]byte(text)) }
 func at(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }
 
 // revocations returns the revocations in s by kind and subject.
-func revocations(t *testing.T, s Store) map[string]store.Revocation {
+func revocations(t testing.TB, s Store) map[string]store.Revocation {
 	t.Helper()
 	all := make(map[string]store.Revocation)
 	err := s.Revocations(func(r store.Revocation) error {
