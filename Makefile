@@ -36,7 +36,7 @@ RELEASE_GO = $(shell GOTOOLCHAIN=auto go version >/dev/null 2>&1 && echo auto ||
 # run ends some 300 such processes.
 export GORACE ?= atexit_sleep_ms=20
 
-.PHONY: build licenses packaging pin-images newest test test-quick lint tidy checks unit unit-race unit-gate allocations drill tour chart console console-pictures pebble keycloak servers upstreams fuzz bench bench-figures bench-quick bench-test bench-own clean
+.PHONY: build licenses packaging pin-images newest test test-quick lint tidy checks unit unit-race unit-gate allocations drill tour chart console console-pictures pebble keycloak servers upstreams fuzz bench bench-figures bench-quick bench-tokens bench-test bench-own clean
 
 build: export GOTOOLCHAIN = $(RELEASE_GO)
 build: ## the binary, version stamped
@@ -156,6 +156,9 @@ bench-figures: ## the main figures alone; about ten minutes
 
 bench-quick: ## the ratios against nginx, in less than a minute
 	cd bench && go run . -quick
+
+bench-tokens: ## the token endpoint on a file and on PostgreSQL, beside Node's oidc-provider; it needs node, npm and PostgreSQL
+	cd bench && TALLYGATE_BENCH_TOKENS=1 go test -count=1 -run '^TestTokens$$' -timeout 20m -v ./tokens
 
 bench-test: ## the tests of the benchmark
 	cd bench && go test -count=1 ./...

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/bench/load"
+	"github.com/tallygate/tallygate/bench/machine"
 	"github.com/tallygate/tallygate/bench/process"
 )
 
@@ -22,10 +23,10 @@ func measure(ctx context.Context, s settings) (results, error) {
 	if err := os.Chmod(dir, 0o755); err != nil { // workers may run as another user
 		return results{}, err
 	}
-	if err := allowFiles(); err != nil {
+	if err := machine.AllowFiles(); err != nil {
 		return results{}, err
 	}
-	r := results{Date: time.Now().UTC().Truncate(time.Second), Machine: thisMachine(), Rounds: s.rounds, Duration: s.duration, Settle: s.settle, Versions: map[string]string{}}
+	r := results{Date: time.Now().UTC().Truncate(time.Second), Machine: machine.This(), Rounds: s.rounds, Duration: s.duration, Settle: s.settle, Versions: map[string]string{}}
 	binary := s.binary
 	r.Versions[tallygate.name] = "given"
 	if binary == "" {

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/tallygate/tallygate/bench/load"
+	"github.com/tallygate/tallygate/bench/machine"
 	"github.com/tallygate/tallygate/bench/stats"
 )
 
 // Results are the results of one run, as bench/results keeps them.
 type results struct {
 	Date         time.Time         `json:"date"`
-	Machine      machine           `json:"machine"`
+	Machine      machine.Machine   `json:"machine"`
 	Versions     map[string]string `json:"versions"` // by peer
 	Peers        []string          `json:"peers"`    // chosen for the run
 	Missing      []string          `json:"missing,omitempty"`

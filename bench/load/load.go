@@ -33,6 +33,7 @@ const (
 	Full     Kind = "full"     // full TLS handshakes without requests
 	Resumed  Kind = "resumed"  // TLS handshakes that resume a session, without requests
 	Idle     Kind = "idle"     // connections that made requests and stay open
+	Forms    Kind = "forms"    // as Requests, but POST of forms, which are the Tokens of the clients
 )
 
 // requestTimeout bounds the time of a request or handshake.
@@ -54,7 +55,7 @@ type Job struct {
 	Method      string
 	Path        string
 	Body        int           // bytes in the body of each request
-	Answer      int           // bytes that the body of each answer must have
+	Answer      int           // bytes that the body of each answer must have; for Forms, the least number
 	Groups      []tls.CurveID // key exchanges to offer; nil means Go's default
 }
 
@@ -116,7 +117,7 @@ func Run(ctx context.Context, job Job, in io.Reader, out io.Writer) error {
 		result.Done = len(workers)
 	case Open:
 		result, err = onTime(job, workers)
-	case Requests, Streams, Full, Resumed:
+	case Requests, Streams, Full, Resumed, Forms:
 		result, err = closed(workers, job.Once, time.Now().Add(job.Duration))
 	}
 	if err != nil {
@@ -159,7 +160,7 @@ func open(ctx context.Context, job Job) ([]*worker, error) {
 	for i := range job.Connections {
 		config := clients[i%len(clients)].Clone()
 		switch job.Kind {
-		case Requests, Open, Idle:
+		case Requests, Open, Idle, Forms:
 			c, err := dial(ctx, job, config)
 			if err != nil {
 				return workers, err

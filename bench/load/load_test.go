@@ -113,6 +113,22 @@ func twoPartners() []Client {
 	return []Client{{Tokens: []string{"a1", "a2"}}, {Tokens: []string{"b1", "b2", "b3"}}}
 }
 
+// The body of a request is the client's next form, and the answer may be longer than the least size.
+func TestForms(t *testing.T) {
+	t.Parallel()
+	forms := []Client{{Tokens: []string{"client=1", "client=2"}}}
+	a, r, err := drive(t, Job{Kind: Forms, Clients: forms, Connections: 2, Duration: 50 * time.Millisecond, Body: len("client=1"), Answer: len(body) - 1})
+	if err != nil || r.Done == 0 || a.tokens[""] < r.Done {
+		t.Errorf("result %+v, %v, want requests, all without Authorization: %v", r, err, a.tokens)
+	}
+	if _, _, err := drive(t, Job{Kind: Forms, Clients: forms, Connections: 1, Duration: time.Millisecond, Body: 1, Answer: 1}); err == nil {
+		t.Error("no error for forms that the server refuses with 400")
+	}
+	if _, _, err := drive(t, Job{Kind: Forms, Clients: forms, Connections: 1, Duration: time.Millisecond, Body: len("client=1"), Answer: len(body) + 1}); err == nil {
+		t.Error("no error for answers that are shorter than the least size")
+	}
+}
+
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	a, r, err := drive(t, Job{Kind: Requests, Clients: twoPartners(), Connections: 4, Duration: 50 * time.Millisecond, Body: 100_000})

@@ -1,4 +1,5 @@
-package main
+// Package machine describes the machine of a benchmark.
+package machine
 
 import (
 	"os"
@@ -10,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A machine describes the machine of the results without naming it.
-type machine struct {
+// A Machine describes the machine of the results without naming it.
+type Machine struct {
 	Processor string `json:"processor"`
 	Cores     int    `json:"cores"`
 	Memory    int64  `json:"memory_bytes"`
@@ -20,8 +21,9 @@ type machine struct {
 	Go        string `json:"go"`
 }
 
-func thisMachine() machine {
-	m := machine{Processor: "unknown", Cores: runtime.NumCPU(), System: "unknown", Go: runtime.Version()}
+// This returns the machine of this process. A value that Linux does not tell is "unknown" or 0.
+func This() Machine {
+	m := Machine{Processor: "unknown", Cores: runtime.NumCPU(), System: "unknown", Go: runtime.Version()}
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		m.Processor = after(string(text), "model name", ":", m.Processor)
 	}
@@ -41,8 +43,8 @@ func thisMachine() machine {
 	return m
 }
 
-// allowFiles raises the limit of open files of this process and its children to the hard limit.
-func allowFiles() error {
+// AllowFiles raises the limit of open files of this process and its children to the hard limit.
+func AllowFiles() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return err
