@@ -73,6 +73,10 @@ func setDefaults(v any) {
 		*v = defaultServer()
 	case *Introspection:
 		*v = defaultIntrospection()
+	case *SecurityEvents:
+		*v = defaultSecurityEvents()
+	case *SecurityEventsPoll:
+		*v = defaultSecurityEventsPoll()
 	case *ACME:
 		*v = defaultACME()
 	case *API:

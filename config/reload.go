@@ -88,7 +88,7 @@ func (c *Config) Files() []string {
 func (c *Config) Secrets() []string {
 	var files []string
 	c.paths(func(file, key string) {
-		if slices.Contains([]string{"key", "key_file", "secret_file", "token_file", "password_file", "encryption_keys"}, key) {
+		if slices.Contains([]string{"key", "key_file", "secret_file", "token_file", "authorization_file", "password_file", "encryption_keys"}, key) {
 			files = append(files, file)
 		}
 	})

@@ -40,6 +40,9 @@ type AuthorizationServer struct {
 	Introspection *Introspection `yaml:"introspection"`
 	// AlsoIntrospect says that the gate also introspects JWTs, so that it learns of revocations.
 	AlsoIntrospect bool `yaml:"also_introspect"`
+	// SecurityEvents configures revocations that the server sends or offers for polls (RFC 8417). It must
+	// not be set for our own issuer.
+	SecurityEvents *SecurityEvents `yaml:"security_events"`
 	// Partners names the partners whose applications the server may issue tokens to. The server's
 	// tokens for applications of other partners are refused. If nil, the server may issue tokens to
 	// the applications of every partner.
@@ -179,10 +182,10 @@ func (c *Config) Unlimited() []Name {
 	return names
 }
 
-// NeedsKeys reports whether the gate verifies tokens or introspection responses with the server's
-// keys.
+// NeedsKeys reports whether the gate verifies tokens, introspection responses or security events with
+// the server's keys.
 func (s *AuthorizationServer) NeedsKeys() bool {
-	return s.TakesJWT() || s.Introspection != nil && s.Introspection.Signed
+	return s.TakesJWT() || s.Introspection != nil && s.Introspection.Signed || s.SecurityEvents != nil
 }
 
 // Named reports whether the configuration contains the key set or says where it is.

@@ -28,6 +28,7 @@ func (k *checker) authorizationServers() {
 	k.some("authorization_servers", len(list), "without one, no token is accepted")
 	names := make(map[Name]string)
 	issuers := make(map[Identifier]string)
+	pushed, states := make(pushPaths), make(map[Path]string)
 	for i := range list {
 		s, path := &list[i], strictyaml.Index("authorization_servers", i)
 		k.require(path+".name", s.Name != "")
@@ -47,6 +48,10 @@ func (k *checker) authorizationServers() {
 		k.connection(path+".connection", s)
 		k.keySet(path+".key_set", s)
 		k.introspection(path, s)
+		k.securityEvents(path, s, pushed)
+		if s.SecurityEvents != nil {
+			unique(k, states, path+".security_events.state", "the folder", s.SecurityEvents.State)
+		}
 		k.speaksFor(path+".partners", s)
 		k.entries(path+".cache.entries", s.Cache.Entries)
 	}
@@ -127,7 +132,7 @@ func (k *checker) connection(path string, s *AuthorizationServer) {
 		k.fault(path, "proxy and proxy_from_environment exclude each other")
 	}
 	set := &s.KeySet
-	used := set.URL != nil || s.Introspection != nil || !set.Named() && !k.mayBeOwnIssuer(s.Issuer)
+	used := set.URL != nil || s.Introspection != nil || s.Polls() || !set.Named() && !k.mayBeOwnIssuer(s.Issuer)
 	if !used && k.isSet(path) && k.decodedFully(strictyaml.Parent(path)) {
 		k.fault(path, "has no effect: nothing is fetched from this server")
 	}
@@ -140,7 +145,7 @@ func (k *checker) keySet(path string, s *AuthorizationServer) {
 		k.fault(path, "%s exclude each other", andList(named))
 	}
 	if set.Named() && !s.NeedsKeys() && k.decodedFully(strictyaml.Parent(path)) {
-		k.fault(path, "has no effect without JWTs or signed introspection responses")
+		k.fault(path, "has no effect without JWTs, signed introspection responses or security_events")
 	}
 	if set.URL != nil && !s.Connection.Secure(&set.URL.URL) {
 		k.fault(path+".url", "must start with https://: a changed key set accepts forged tokens%s", s.Connection.hint(&set.URL.URL))
