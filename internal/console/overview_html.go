@@ -51,7 +51,7 @@ func (o overviewPage) servers() g.Node {
 	})}.node()
 }
 
-// stateNode returns the problem of s, or a mark that there is none.
+// stateNode returns the problem of s, or a mark that s has no problem.
 func (s server) stateNode() g.Node {
 	if s.Problem == "" {
 		return pill("fine", "fine")
