@@ -97,6 +97,8 @@ func gateContainer(o *Options, probes []string) *yaml.Node {
 			yamledit.Scalar("mountPath"), yamledit.Scalar("/etc/tallygate/files/"+m.Name),
 			yamledit.Scalar("readOnly"), &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"}))
 	}
+	mounts.Content = append(mounts.Content, flowMapping(
+		yamledit.Scalar("name"), yamledit.Scalar(stateVolume), yamledit.Scalar("mountPath"), yamledit.Scalar("/var/lib/tallygate")))
 	if o.Native {
 		_, hook := yamledit.Get(value(c, "lifecycle"), "preStop")
 		*hook = *parsed(fmt.Sprintf(`exec: {command: [/tallygate, drain, --address, "127.0.0.1:9090", --wait, %ds]}`, o.drainSeconds()))
@@ -104,6 +106,10 @@ func gateContainer(o *Options, probes []string) *yaml.Node {
 	}
 	return c
 }
+
+// stateVolume is the name of the volume for revocations.state. A later configuration may need it, and unlike a
+// configuration, a volume cannot be added to a running pod.
+const stateVolume = "tallygate-state"
 
 func filesVolume(m Mount) string { return "tallygate-files-" + m.Name }
 
@@ -133,7 +139,7 @@ func gateVolumes(o *Options, workload string, group bool) []*yaml.Node {
 			all = append(all, volume(filesVolume(m), "configMap", "name", m.ConfigMap))
 		}
 	}
-	return all
+	return append(all, parsed("{name: "+stateVolume+", emptyDir: {}}"))
 }
 
 func (o *Options) configMap(workload string) string {

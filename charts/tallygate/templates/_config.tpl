@@ -21,6 +21,9 @@ chart sets may not be set, or it would silently be another.
     {{- $_ := set . "address" ":9444" -}}
   {{- end -}}
 {{- end -}}
+{{- if $config.revocations -}}
+  {{- include "tallygate.set" (list $config "revocations" "state" "/var/lib/tallygate/revocations") -}}
+{{- end -}}
 {{- toYaml $config -}}
 {{- end -}}
 

@@ -61,7 +61,7 @@ volumeMounts:
   {{- range $name, $_ := .Values.files }}
   - {name: tallygate-files-{{ $name }}, mountPath: /etc/tallygate/files/{{ $name }}, readOnly: true}
   {{- end }}
-  {{- if include "tallygate.stateFolder" . }}
+  {{- if include "tallygate.stateVolume" . }}
   - {name: tallygate-state, mountPath: /var/lib/tallygate}
   {{- end }}
   {{- with .Values.extraVolumeMounts }}
@@ -115,17 +115,25 @@ ignores a null for a subchart in the values.yaml of its parent, so null is not e
   configMap: {name: {{ tpl $file.configMap $ | quote }}, defaultMode: {{ $mode }}}
   {{- end }}
 {{- end }}
-{{- if include "tallygate.stateFolder" . }}
+{{- with include "tallygate.stateVolume" . }}
 - name: tallygate-state
-  {{- if .Values.state.insecureEphemeral }}
-  emptyDir: {}
-  {{- else }}
-  persistentVolumeClaim: {claimName: {{ .Values.state.existingClaim | default (printf "%s-state" (include "tallygate.fullname" .)) | quote }}}
-  {{- end }}
+  {{- . | nindent 2 }}
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{ include "tallygate.tpl" (list . $) }}
 {{- end }}
+{{- end -}}
+
+{{/*
+The volume at /var/lib/tallygate: a claim for an issuer's state, or an emptyDir for config.revocations.state, which an
+issuer can restore. A sidecar always has it, because a later configuration may need it. Empty if there is no volume.
+*/}}
+{{- define "tallygate.stateVolume" -}}
+{{- if and (include "tallygate.stateFolder" .) (not .Values.state.insecureEphemeral) -}}
+persistentVolumeClaim: {claimName: {{ .Values.state.existingClaim | default (printf "%s-state" (include "tallygate.fullname" .)) | quote }}}
+{{- else if or (include "tallygate.stateFolder" .) .Values.config.revocations (eq .Values.mode "sidecar") -}}
+emptyDir: {}
+{{- end -}}
 {{- end -}}
 
 {{/* Empty, or what replaces the pods when the configuration changes. */}}
