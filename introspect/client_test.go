@@ -121,11 +121,10 @@ func TestOneRequestForOneToken(t *testing.T) {
 		reply200(w, "application/json", body)
 	})
 	c := a.client(func(s *config.AuthorizationServer) { s.Introspection.Timeout = 20 * time.Second })
-	sum := facts.SumOf("opaque")
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan error, 1)
 	go func() {
-		_, err := c.Introspect(ctx, "opaque", sum, certificateOf(1), ownedByNorthwind, nil)
+		_, err := c.Introspect(ctx, queryOf("opaque"), certificateOf(1), ownedByNorthwind, nil)
 		left <- err
 	}()
 	<-arrived
@@ -135,7 +134,7 @@ func TestOneRequestForOneToken(t *testing.T) {
 		waiting.Add(1)
 		group.Go(func() {
 			waiting.Done()
-			if _, err := c.Introspect(t.Context(), "opaque", sum, certificateOf(1), ownedByNorthwind, nil); err == nil {
+			if _, err := c.Introspect(t.Context(), queryOf("opaque"), certificateOf(1), ownedByNorthwind, nil); err == nil {
 				granted.Add(1)
 			}
 		})
@@ -184,7 +183,7 @@ func TestPermitsPerCertificate(t *testing.T) {
 		for i := range tokens {
 			group.Go(func() {
 				raw := fmt.Sprintf("token %d of %d", i, holder)
-				if _, err := c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(holder, byte(holder)), ownedByNorthwind, nil); err != nil {
+				if _, err := c.Introspect(t.Context(), queryOf(raw), certificateOf(holder, byte(holder)), ownedByNorthwind, nil); err != nil {
 					t.Error(err)
 				}
 			})
@@ -452,7 +451,7 @@ func TestClientsThatLeave(t *testing.T) {
 			leave()
 		}()
 		raw := fmt.Sprint("left ", i)
-		if _, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(1), ownedByNorthwind, nil); !errors.Is(err, context.Canceled) {
+		if _, err := c.Introspect(ctx, queryOf(raw), certificateOf(1), ownedByNorthwind, nil); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
 	}
@@ -466,21 +465,21 @@ func TestLateResponses(t *testing.T) {
 	a := newAuthority(t)
 	c := a.client(caching(func(s *config.IntrospectionCache) { s.InactiveMaxAge = time.Hour }))
 	sum, begin := facts.SumOf("opaque"), c.now()
-	says := &response{token: access.Unchecked{Expires: begin.Add(time.Hour)}}
-	c.cache.add(sum, says, begin.Add(-50*time.Second), "northwind")
+	says := response{Response: Response{Claims: access.Unchecked{Expires: begin.Add(time.Hour)}}}
+	c.cache.add(sum, says.at(begin.Add(-50*time.Second)), "northwind")
 	if e := c.cache.fresh(sum, begin); e == nil {
 		t.Error("the response is not cached, want an entry")
 	}
 	if e := c.cache.fresh(sum, begin.Add(10*time.Second)); e != nil {
-		t.Errorf("the entry expires %s after the request, want at most max_age", e.expires.Sub(e.requestedAt))
+		t.Errorf("the entry expires %s after the request, want at most max_age", e.expires.Sub(e.RequestedAt))
 	}
-	inactive := &response{denial: &access.Denial{Reason: access.Inactive}}
-	c.cache.add(sum, inactive, begin, "northwind")
-	c.cache.add(sum, says, begin.Add(-time.Second), "northwind") // requested earlier, answered later
+	inactive := response{denial: &access.Denial{Reason: access.Inactive}}
+	c.cache.add(sum, inactive.at(begin), "northwind")
+	c.cache.add(sum, says.at(begin.Add(-time.Second)), "northwind") // requested earlier, answered later
 	expect(t, c, "opaque", access.Inactive)
-	c.cache.add(sum, says, begin.Add(time.Second), "northwind")
+	c.cache.add(sum, says.at(begin.Add(time.Second)), "northwind")
 	expect(t, c, "opaque", access.Granted)
-	c.cache.add(sum, inactive, begin, "northwind")
+	c.cache.add(sum, inactive.at(begin), "northwind")
 	expect(t, c, "opaque", access.Granted)
 	if n := a.calls.Load(); n != 0 {
 		t.Errorf("%d requests, want 0", n)

@@ -205,6 +205,15 @@ func certificateOf(holder int, authority ...byte) *access.Certificate {
 // ownedByNorthwind caches every response for one partner.
 func ownedByNorthwind(*access.Unchecked) string { return "northwind" }
 
+// queryOf asks about a token. A cached response of any age will do.
+func queryOf(raw string) Query { return Query{Token: raw, Sum: facts.SumOf(raw)} }
+
+// at returns r as the response to a request at the time t.
+func (r response) at(t time.Time) *response {
+	r.RequestedAt = t
+	return &r
+}
+
 // introspectToken uses c as package validate does: first the cache, then the server.
 func introspectToken(t testing.TB, c *Client, raw string) (*access.Unchecked, access.Reason) {
 	t.Helper()
@@ -214,13 +223,13 @@ func introspectToken(t testing.TB, c *Client, raw string) (*access.Unchecked, ac
 // introspectWith introspects a token that came with cert.
 func introspectWith(t testing.TB, c *Client, raw string, cert *access.Certificate) (*access.Unchecked, access.Reason) {
 	t.Helper()
-	sum := facts.SumOf(raw)
-	if says := c.Lookup(raw, sum); says != nil {
-		return says, access.Granted
+	q := queryOf(raw)
+	if says := c.Lookup(q); says != nil {
+		return &says.Claims, access.Granted
 	}
-	says, err := c.Introspect(t.Context(), raw, sum, cert, ownedByNorthwind, nil)
+	says, err := c.Introspect(t.Context(), q, cert, ownedByNorthwind, nil)
 	if err == nil {
-		return says, access.Granted
+		return &says.Claims, access.Granted
 	}
 	var d *access.Denial
 	if !errors.As(err, &d) || says != nil {

@@ -14,7 +14,6 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
-	"github.com/tallygate/tallygate/internal/facts"
 	"github.com/tallygate/tallygate/internal/gatetest"
 )
 
@@ -37,7 +36,7 @@ func flood(t *testing.T, c *Client, n int, cert func(i int) *access.Certificate)
 	ctx, cancel := context.WithCancel(context.Background())
 	for i := range n {
 		raw := fmt.Sprint("made up ", i)
-		group.Go(func() { _, _ = c.Introspect(ctx, raw, facts.SumOf(raw), cert(i), ownedByNorthwind, nil) })
+		group.Go(func() { _, _ = c.Introspect(ctx, queryOf(raw), cert(i), ownedByNorthwind, nil) })
 	}
 	t.Cleanup(func() {
 		cancel()
@@ -64,7 +63,7 @@ func TestBurstOpensNoBreaker(t *testing.T) {
 	for i := range 200 { // 16 at a time: three rounds are in time, the fourth is late
 		raw := fmt.Sprint("made up ", i)
 		group.Go(func() {
-			_, _ = c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(2, 2), ownedByNorthwind, nil)
+			_, _ = c.Introspect(t.Context(), queryOf(raw), certificateOf(2, 2), ownedByNorthwind, nil)
 		})
 	}
 	group.Wait()
@@ -86,7 +85,7 @@ func TestClientTimeouts(t *testing.T) {
 	for i := range 2 * breakerFailures {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		raw := fmt.Sprint("made up ", i)
-		_, err := c.Introspect(ctx, raw, facts.SumOf(raw), certificateOf(2, 2), ownedByNorthwind, nil)
+		_, err := c.Introspect(ctx, queryOf(raw), certificateOf(2, 2), ownedByNorthwind, nil)
 		cancel()
 		if access.ReasonOf(err) != access.IssuerUnavailable {
 			t.Fatal(err)
@@ -134,7 +133,7 @@ func TestQueueIsBounded(t *testing.T) {
 	cancel()
 	for i := range 20_000 {
 		raw := fmt.Sprint("made up ", i)
-		if _, err := c.Introspect(gone, raw, facts.SumOf(raw), certificateOf(2, 2), ownedByNorthwind, nil); access.ReasonOf(err) != access.IssuerUnavailable {
+		if _, err := c.Introspect(gone, queryOf(raw), certificateOf(2, 2), ownedByNorthwind, nil); access.ReasonOf(err) != access.IssuerUnavailable {
 			t.Fatal(err)
 		}
 	}
@@ -188,7 +187,7 @@ func TestRequestsOfOtherCertificates(t *testing.T) {
 	var group sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
 	group.Go(func() {
-		_, _ = c.Introspect(ctx, "honest", facts.SumOf("honest"), certificateOf(2, 2), ownedByNorthwind, nil)
+		_, _ = c.Introspect(ctx, queryOf("honest"), certificateOf(2, 2), ownedByNorthwind, nil)
 	})
 	gatetest.Eventually(t, "waiting", func() bool { return c.queue.userCount() == 101 })
 	if _, reason := introspectWith(t, c, "honest", certificateOf(3, 3)); reason != access.Granted {

@@ -19,7 +19,7 @@ import (
 
 // A response is the server's statement about one token.
 type response struct {
-	token  access.Unchecked
+	Response
 	denial *access.Denial // set if the token is inactive, malformed or not an access token
 }
 

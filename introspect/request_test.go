@@ -17,7 +17,6 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
-	"github.com/tallygate/tallygate/internal/facts"
 	"github.com/tallygate/tallygate/internal/gatetest"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
@@ -318,7 +317,7 @@ func TestServerCertificate(t *testing.T) {
 		"http": func(s *config.AuthorizationServer) { s.Introspection.Endpoint.Scheme = "http" },
 	} {
 		c := a.client(edit)
-		_, err := c.Introspect(t.Context(), "opaque", facts.SumOf("opaque"), certificateOf(1), ownedByNorthwind, nil)
+		_, err := c.Introspect(t.Context(), queryOf("opaque"), certificateOf(1), ownedByNorthwind, nil)
 		if access.ReasonOf(err) != access.IssuerUnavailable || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%s: %v", name, err)
 		}

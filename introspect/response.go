@@ -89,7 +89,7 @@ func (c *Client) parseMembers(document jsontext.Value) (*response, error) {
 		// the server is asked about the token again.
 		claims.Expires = c.now().Add(max(c.settings.Cache.MaxAge, time.Second) + c.settings.Cache.StaleOnError)
 	}
-	return &response{token: claims}, nil
+	return &response{Response: Response{Claims: claims}}, nil
 }
 
 // accessTokenTypes are the values of token_type that mark an access token, in lower case: the types

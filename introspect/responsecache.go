@@ -29,9 +29,8 @@ type responseCache struct {
 
 // An entry is a response about an active token.
 type entry struct {
-	token        access.Unchecked
+	Response
 	owner        string
-	requestedAt  time.Time
 	expires      time.Time // after this time, the token is introspected again
 	refreshAfter time.Time // after this time a token in frequent use is refreshed in the background
 	hits         atomic.Int32
@@ -106,42 +105,41 @@ func (c *responseCache) recentDenial(sum facts.Sum, now time.Time) error {
 	return r.denial
 }
 
-// add stores the response r to a request that was sent at requestedAt. A response about an active
-// token is cached as long as configured, at most until the token's exp (RFC 7662 section 4), and not
-// at all if owner is "". The time in the cache begins at requestedAt, so that a revocation takes
+// add stores the response r. A response about an active token is cached as long as configured, at
+// most until the token's exp (RFC 7662 section 4), and not at all if owner is "". The time in the cache begins at r.RequestedAt, so that a revocation takes
 // effect in time even if it happens during the request. For the same reason a response never replaces
 // the response to a later request. The time in the cache is shortened at random by up to a tenth, so
 // that tokens that were cached at the same moment do not expire together.
-func (c *responseCache) add(sum facts.Sum, r *response, requestedAt time.Time, owner string) {
+func (c *responseCache) add(sum facts.Sum, r *response, owner string) {
 	c.replacing.Lock()
 	defer c.replacing.Unlock()
-	if c.superseded(sum, requestedAt) {
+	if c.superseded(sum, r.RequestedAt) {
 		return
 	}
 	if r.denial != nil {
 		c.active.Remove(sum)
 		if age := jitter(c.settings.InactiveMaxAge); age > 0 {
-			until := requestedAt.Add(age)
-			c.inactive.Add(sum, &deniedEntry{r.denial, requestedAt, until}, owner, deniedEntryBytes, until)
+			until := r.RequestedAt.Add(age)
+			c.inactive.Add(sum, &deniedEntry{r.denial, r.RequestedAt, until}, owner, deniedEntryBytes, until)
 		}
 		return
 	}
 	c.inactive.Remove(sum)
 	age := jitter(c.settings.MaxAge)
-	e := &entry{token: r.token, owner: owner, requestedAt: requestedAt, expires: requestedAt.Add(age), refreshAfter: requestedAt.Add(age - age/5)}
-	if !r.token.Expires.After(e.expires) {
-		e.expires, e.refreshAfter = r.token.Expires, r.token.Expires // an earlier refresh would get the same exp
+	e := &entry{Response: r.Response, owner: owner, expires: r.RequestedAt.Add(age), refreshAfter: r.RequestedAt.Add(age - age/5)}
+	if !r.Claims.Expires.After(e.expires) {
+		e.expires, e.refreshAfter = r.Claims.Expires, r.Claims.Expires // an earlier refresh would get the same exp
 	}
-	if owner == "" || !requestedAt.Before(e.expires) {
+	if owner == "" || !r.RequestedAt.Before(e.expires) {
 		c.active.Remove(sum) // because the previous response is outdated
 		return
 	}
-	c.active.Add(sum, e, owner, entryBytes+facts.Bytes(&e.token), e.expires.Add(c.settings.StaleOnError))
+	c.active.Add(sum, e, owner, entryBytes+facts.Bytes(&e.Claims), e.expires.Add(c.settings.StaleOnError))
 }
 
 // superseded reports whether the cache has a response to a later request.
 func (c *responseCache) superseded(sum facts.Sum, requestedAt time.Time) bool {
-	if e, ok := c.active.Get(sum); ok && e.requestedAt.After(requestedAt) {
+	if e, ok := c.active.Get(sum); ok && e.RequestedAt.After(requestedAt) {
 		return true
 	}
 	r, ok := c.inactive.Get(sum)

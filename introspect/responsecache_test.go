@@ -22,7 +22,7 @@ func TestRefusedTokensAreNotCached(t *testing.T) {
 	nobody := func(*access.Unchecked) string { return "" }
 	for i := range unknownTokenBurst {
 		raw := fmt.Sprint("bound to other ", i)
-		if _, err := c.Introspect(t.Context(), raw, facts.SumOf(raw), certificateOf(2, 2), nobody, nil); err != nil {
+		if _, err := c.Introspect(t.Context(), queryOf(raw), certificateOf(2, 2), nobody, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -30,7 +30,7 @@ func TestRefusedTokensAreNotCached(t *testing.T) {
 		t.Errorf("%d responses are cached, want 0", n)
 	}
 	calls := a.calls.Load()
-	_, err := c.Introspect(t.Context(), "one more", facts.SumOf("one more"), certificateOf(2, 2), nobody, nil)
+	_, err := c.Introspect(t.Context(), queryOf("one more"), certificateOf(2, 2), nobody, nil)
 	if access.ReasonOf(err) != access.RateLimited || a.calls.Load() != calls {
 		t.Errorf("Introspect = %v after %d requests, want rate_limited", err, a.calls.Load())
 	}
@@ -40,7 +40,8 @@ func TestRefusedTokensAreNotCached(t *testing.T) {
 	}
 	// A refusal removes the cached entry of the token.
 	sum := facts.SumOf("of another certificate")
-	c.cache.add(sum, &response{token: access.Unchecked{Expires: c.now().Add(time.Hour)}}, c.now().Add(time.Second), "")
+	says := response{Response: Response{Claims: access.Unchecked{Expires: c.now().Add(time.Hour)}}}
+	c.cache.add(sum, says.at(c.now().Add(time.Second)), "")
 	if n := c.cache.active.Len(); n != 0 {
 		t.Errorf("%d responses are cached, want 0", n)
 	}
@@ -61,10 +62,10 @@ func TestCacheMemory(t *testing.T) {
 		t.Errorf("%d large responses are cached in %d bytes, want 0 and 0", n, bytes)
 	}
 	for i := range 3000 {
-		says := &response{token: access.Unchecked{Subject: strings.Repeat("x", 4000), Expires: c.now().Add(time.Hour)}}
-		c.cache.add(facts.SumOf(fmt.Sprint("active ", i)), says, c.now(), "northwind")
-		no := &response{denial: &access.Denial{Reason: access.Inactive}}
-		c.cache.add(facts.SumOf(fmt.Sprint("inactive ", i)), no, c.now(), ownerOfInactive(certificateOf(2, 2)))
+		says := response{Response: Response{Claims: access.Unchecked{Subject: strings.Repeat("x", 4000), Expires: c.now().Add(time.Hour)}}}
+		c.cache.add(facts.SumOf(fmt.Sprint("active ", i)), says.at(c.now()), "northwind")
+		no := response{denial: &access.Denial{Reason: access.Inactive}}
+		c.cache.add(facts.SumOf(fmt.Sprint("inactive ", i)), no.at(c.now()), ownerOfInactive(certificateOf(2, 2)))
 	}
 	if bytes := pool.Bytes(); bytes > 1<<20 || bytes < 1<<18 {
 		t.Errorf("Bytes() = %d, want 1/4 to 1 MiB", bytes)

@@ -101,10 +101,12 @@ func (s *harness) gate(settings config.AuthorizationServer, edits ...func(*valid
 	identifier := config.Identifier(s.identifier)
 	settings.Name, settings.Issuer, settings.Audiences = "ours", identifier, []string{audience}
 	options := validate.Options{
-		Local:   map[config.Identifier]validate.LocalIssuer{identifier: {KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}},
-		Revoked: s.issuer.Revoked,
-		Lease:   new(reuse.Pool).Lease(),
-		Now:     func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) },
+		Local: map[config.Identifier]validate.LocalIssuer{identifier: {KeySet: s.issuer.KeySet, Introspect: s.issuer.Resolve}},
+		Revoked: func(token *access.Unchecked) (validate.RevocationStatus, error) {
+			return validate.StatusOf(s.issuer.Revoked(*token))
+		},
+		Lease: new(reuse.Pool).Lease(),
+		Now:   func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) },
 	}
 	for _, edit := range edits {
 		edit(&options)

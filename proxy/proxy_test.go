@@ -147,7 +147,10 @@ func (s *harness) next(t testing.TB, edits ...func(*config.Config)) *Proxy {
 	}
 	table := policy.New(cfg, policy.Certificates{Anchors: trust.Anchors()})
 	validator, err := validate.New(cfg.AuthorizationServers, validate.Options{
-		Lease: lease, Log: s.log, Metrics: s.tokens, Revoked: func(access.Unchecked) (bool, error) { return s.revoked.Load(), nil },
+		Lease: lease, Log: s.log, Metrics: s.tokens,
+		Revoked: func(*access.Unchecked) (validate.RevocationStatus, error) {
+			return validate.StatusOf(s.revoked.Load(), nil)
+		},
 		Now: s.now, DPoP: dpopOf(cfg), Renewed: table.Renewed,
 	})
 	if err != nil {

@@ -94,11 +94,14 @@ func TestRevocationUnknown(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	options := localKeys(key)
 	var unknown atomic.Bool
-	options.Revoked = func(u access.Unchecked) (bool, error) {
-		if unknown.Load() {
-			return u.TokenID == "revoked", errors.New("the database is away")
+	options.Revoked = func(u *access.Unchecked) (RevocationStatus, error) {
+		switch {
+		case u.TokenID == "revoked":
+			return Revoked, nil
+		case unknown.Load():
+			return RevocationUnknown, errors.New("the database is away")
 		}
-		return u.TokenID == "revoked", nil
+		return NotRevoked, nil
 	}
 	v := newValidator(t, options, gatetest.AuthorizationServer())
 	cached := key.Token(bound(M{"jti": "cached"}))
@@ -116,10 +119,10 @@ func TestHitChecksRevocation(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	options := localKeys(key)
 	var revoked atomic.Pointer[string]
-	options.Revoked = func(u access.Unchecked) (bool, error) {
+	options.Revoked = revokedIf(func(u *access.Unchecked) bool {
 		id := revoked.Load()
-		return id != nil && u.TokenID == *id, nil
-	}
+		return id != nil && u.TokenID == *id
+	})
 	v := newValidator(t, options, gatetest.AuthorizationServer())
 	id := "token-7"
 	raw := key.Token(bound(M{"jti": id}))
@@ -152,7 +155,7 @@ func TestRefusedTokensTakeNoMemory(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	options := localKeys(key)
 	options.Memory, options.Lease = cache.NewPool(1<<20), new(reuse.Pool).Lease()
-	options.Revoked = func(u access.Unchecked) (bool, error) { return u.TokenID == "revoked", nil }
+	options.Revoked = revokedIf(func(u *access.Unchecked) bool { return u.TokenID == "revoked" })
 	options.Partner = func(_, clientID string, _ *access.Certificate) string {
 		return map[string]string{client: "northwind"}[clientID]
 	}

@@ -13,20 +13,16 @@ import (
 // request, for cached and for new claims. No other function creates access.Claims.
 func (v *Validator) checkToken(s *server, u *access.Unchecked, val *validation) (access.Claims, error) {
 	val.server = s
-	reason, err := v.checkClaimsAndBinding(s, u, &val.presentation)
-	if reason != access.Granted {
-		return access.Claims{}, &access.Denial{Reason: reason, ClientID: u.ClientID, Err: err}
-	}
-	if s.alsoIntrospect && val.kind == signed {
-		signedClaims := u
-		if u, err = v.crossCheck(s, u, val); err != nil {
+	for confirmed := false; !confirmed; {
+		reason, introspect, err := v.checkClaimsAndBinding(s, u, &val.presentation)
+		if reason != access.Granted {
+			return access.Claims{}, &access.Denial{Reason: reason, ClientID: u.ClientID, Err: err}
+		}
+		checked := u
+		if u, err = v.confirm(s, u, val, introspect); err != nil {
 			return access.Claims{}, err
 		}
-		if u != signedClaims { // the response may name the client
-			if reason, err := v.checkRevocation(u); reason != access.Granted {
-				return access.Claims{}, &access.Denial{Reason: reason, ClientID: u.ClientID, Err: err}
-			}
-		}
+		confirmed = u == checked // other claims are checked too: the response may name the client
 	}
 	if val.Proof != nil {
 		if reason, err := s.record(&val.presentation, v.partner(s.name, u.ClientID, val.cert)); reason != access.Granted {
@@ -38,29 +34,16 @@ func (v *Validator) checkToken(s *server, u *access.Unchecked, val *validation) 
 
 // checkClaimsAndBinding returns [access.Granted] if the claims u pass all checks and the token is
 // bound to the certificate or key in p. Otherwise it returns the reason and the detail of the
-// refusal.
-func (v *Validator) checkClaimsAndBinding(s *server, u *access.Unchecked, p *presentation) (access.Reason, error) {
-	if reason, err := s.checkClaims(u, p.now); reason != access.Granted {
-		return reason, err
+// refusal. introspect is the result of checkRevocation.
+func (v *Validator) checkClaimsAndBinding(s *server, u *access.Unchecked, p *presentation) (reason access.Reason, introspect bool, err error) {
+	if reason, err = s.checkClaims(u, p.now); reason != access.Granted {
+		return reason, false, err
 	}
-	if reason, err := v.checkRevocation(u); reason != access.Granted {
-		return reason, err
+	if reason, introspect, err = v.checkRevocation(s, u); reason != access.Granted {
+		return reason, false, err
 	}
-	return v.checkBinding(s, u, p)
-}
-
-// checkRevocation returns [access.Granted] if the token with the claims u is not revoked.
-func (v *Validator) checkRevocation(u *access.Unchecked) (access.Reason, error) {
-	if v.revoked == nil {
-		return access.Granted, nil
-	}
-	switch revoked, err := v.revoked(*u); {
-	case revoked:
-		return access.Revoked, nil
-	case err != nil:
-		return access.RevocationsStale, err
-	}
-	return access.Granted, nil
+	reason, err = v.checkBinding(s, u, p)
+	return reason, introspect, err
 }
 
 // checkBinding is [server.checkBinding] for the token with the claims u. It tells a renewed certificate from

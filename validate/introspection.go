@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/introspect"
@@ -13,25 +14,34 @@ import (
 // crossCheck introspects a JWT that passed every other check, and returns the claims of the JWT
 // merged with the claims of the response. The server may have revoked the token or reduced its
 // scopes, and the response may name a client and a subject that the JWT lacks. The response must not
-// contradict the JWT, above all not the binding of the JWT (RFC 8705 section 3.2). Every error is an
-// [access.Denial].
-func (v *Validator) crossCheck(s *server, u *access.Unchecked, val *validation) (*access.Unchecked, error) {
-	response := s.introspector.Lookup(val.Token, val.sum)
-	if response == nil {
-		val.source = remote
-		var call Call
-		defer func() { val.Calls.add(call) }()
-		var err error
-		if response, err = s.introspector.Introspect(val.ctx, val.Token, val.sum, val.cert, v.crossCheckOwner(s, u, val.presentation), &call); err != nil {
-			d := access.DecisionOf(err)
-			return nil, &access.Denial{Reason: d.Reason, ClientID: u.ClientID, Err: d.Err}
-		}
+// contradict the JWT, above all not the binding of the JWT (RFC 8705 section 3.2). A cached response to a
+// request before since is not used. Every error is an [access.Denial].
+func (v *Validator) crossCheck(s *server, u *access.Unchecked, val *validation, since time.Time) (*access.Unchecked, error) {
+	response, err := s.ask(val, v.crossCheckOwner(s, u, val.presentation), since)
+	if err != nil {
+		d := access.DecisionOf(err)
+		return nil, &access.Denial{Reason: d.Reason, ClientID: u.ClientID, Err: d.Err}
 	}
-	reason, err := s.checkResponse(u, response, &val.presentation)
+	reason, err := s.checkResponse(u, &response.Claims, &val.presentation)
 	if reason != access.Granted {
 		return nil, &access.Denial{Reason: reason, ClientID: u.ClientID, Err: err}
 	}
-	return merge(u, response), nil
+	return merge(u, &response.Claims), nil
+}
+
+// ask returns a response of s about the token of val, from the cache if there is a cached response to a
+// request at since or later.
+func (s *server) ask(val *validation, owner introspect.Owner, since time.Time) (response *introspect.Response, err error) {
+	if response = s.introspector.Lookup(val.query(since)); response == nil {
+		var call Call
+		val.source = remote
+		response, err = s.introspector.Introspect(val.ctx, val.query(since), val.cert, owner, &call)
+		val.Calls.add(call)
+	}
+	if err == nil {
+		val.respondedAt = response.RequestedAt
+	}
+	return response, err
 }
 
 // merge returns u with the client, subject and token identifier of response if u lacks them, and
@@ -123,11 +133,12 @@ func (v *Validator) introspect(val *validation, servers []*server) (access.Claim
 	var refused, unavailable error
 	for _, s := range servers {
 		var call Call
-		claims, err := s.introspector.Introspect(val.ctx, val.Token, val.sum, val.cert, v.ownerFor(s, val.presentation), &call)
+		response, err := s.introspector.Introspect(val.ctx, val.query(time.Time{}), val.cert, v.ownerFor(s, val.presentation), &call)
 		val.Calls.add(call)
 		switch reason := access.ReasonOf(err); {
 		case err == nil:
-			return v.checkToken(s, claims, val)
+			val.respondedAt = response.RequestedAt
+			return v.checkToken(s, &response.Claims, val)
 		case reason == access.MalformedToken: // the server reports the token as active
 			val.server = s
 			return access.Claims{}, err
@@ -150,7 +161,7 @@ func (v *Validator) introspect(val *validation, servers []*server) (access.Claim
 // token.
 func (v *Validator) ownerFor(s *server, p presentation) introspect.Owner {
 	return func(response *access.Unchecked) string {
-		if reason, _ := v.checkClaimsAndBinding(s, response, &p); reason != access.Granted {
+		if reason, _, _ := v.checkClaimsAndBinding(s, response, &p); reason != access.Granted {
 			return ""
 		}
 		return v.partner(s.name, response.ClientID, p.cert)

@@ -48,7 +48,7 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 	}
 	switch {
 	case isLocal && local.Introspect != nil:
-		s.introspector = &localIntrospector{server: s.name, introspect: local.Introspect}
+		s.introspector = &localIntrospector{server: s.name, introspect: local.Introspect, now: v.now}
 	case settings.Introspection != nil:
 		if s.client, err = introspect.New(settings, introspect.Options{
 			Remote: s.remote, Keys: s.keys, Memory: v.memory, Log: options.Log, Metrics: v.metrics.introspection, Now: v.now, Lease: options.Lease,

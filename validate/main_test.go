@@ -44,6 +44,11 @@ func localKeys(signers ...*testpki.Signer) Options {
 	return Options{Local: map[config.Identifier]LocalIssuer{issuer: localKeySet(testpki.KeySet(signers...))}}
 }
 
+// revokedIf returns a function for Options.Revoked that always knows whether a token is revoked.
+func revokedIf(revoked func(*access.Unchecked) bool) func(*access.Unchecked) (RevocationStatus, error) {
+	return func(u *access.Unchecked) (RevocationStatus, error) { return StatusOf(revoked(u), nil) }
+}
+
 // newValidator returns a Validator that is closed with the test.
 func newValidator(t testing.TB, options Options, servers ...config.AuthorizationServer) *Validator {
 	t.Helper()

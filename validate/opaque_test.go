@@ -181,7 +181,7 @@ func TestOpaqueTokens(t *testing.T) {
 func TestOpaqueTokenIsCheckedOnEveryHit(t *testing.T) {
 	a := newAuthority(t)
 	revoked := false
-	v := newValidator(t, Options{Revoked: func(u access.Unchecked) (bool, error) { return revoked && u.TokenID != "", nil }}, gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly)))
+	v := newValidator(t, Options{Revoked: revokedIf(func(u *access.Unchecked) bool { return revoked && u.TokenID != "" })}, gatetest.AuthorizationServer(a.introspectedBy(config.OpaqueOnly)))
 	a.knows("opaque", activeResponse())
 	expect(t, v, "opaque", partner, access.Granted)
 	a.calls()
@@ -309,7 +309,7 @@ func TestAlsoIntrospect(t *testing.T) {
 	key := testpki.NewSigner("ES256", "k1")
 	a := newAuthority(t)
 	_, fromFile := gatetest.KeyFile(t, testpki.KeySet(key))
-	revoked := func(u access.Unchecked) (bool, error) { return u.ClientID == "revoked", nil }
+	revoked := revokedIf(func(u *access.Unchecked) bool { return u.ClientID == "revoked" })
 	v := newValidator(t, Options{Revoked: revoked}, gatetest.AuthorizationServer(fromFile, a.introspectedBy(config.JWTOnly), func(s *config.AuthorizationServer) { s.AlsoIntrospect = true }))
 	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	for name, c := range map[string]struct {

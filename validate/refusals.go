@@ -2,6 +2,7 @@ package validate
 
 import (
 	"context"
+	"time"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/internal/facts"
@@ -29,15 +30,16 @@ func (v *Validator) Refusals(ctx context.Context, c Credentials, cert *access.Ce
 	add(s.checkIssuer(u))
 	add(s.checkTimes(u, val.now))
 	add(s.checkAudience(u))
-	add(v.checkRevocation(u))
+	reason, introspect, err := v.checkRevocation(s, u)
+	add(reason, err)
 	if cert != nil {
 		add(v.checkBinding(s, u, &val.presentation))
 	}
-	if !s.alsoIntrospect || val.kind != signed {
+	if val.kind != signed || !s.alsoIntrospect && !introspect {
 		return refused, u
 	}
 	if cert != nil && len(refused) == 0 {
-		completed, err := v.crossCheck(s, u, &val)
+		completed, err := v.confirm(s, u, &val, introspect)
 		if err == nil {
 			return nil, completed
 		}
@@ -94,10 +96,10 @@ func (v *Validator) introspectedClaims(val *validation, servers []*server) (*ser
 	val.kind = opaque
 	var refused error
 	for _, s := range servers {
-		claims, err := s.introspector.Introspect(val.ctx, val.Token, val.sum, val.cert, v.ownerFor(s, val.presentation), nil)
+		response, err := s.introspector.Introspect(val.ctx, val.query(time.Time{}), val.cert, v.ownerFor(s, val.presentation), nil)
 		switch {
 		case err == nil:
-			return s, claims, nil
+			return s, &response.Claims, nil
 		case refused == nil, access.ReasonOf(err) == access.IssuerUnavailable:
 			refused = err
 		}

@@ -56,12 +56,12 @@ const cachedTokenBytes = len(jwks.Fingerprint{})
 // An introspector returns the claims of opaque tokens: from a server over the network, or from
 // our own issuer. It is safe for concurrent use.
 type introspector interface {
-	// Lookup returns the cached claims of an active token, or nil. It does not wait.
-	Lookup(raw string, sum facts.Sum) *access.Unchecked
-	// Introspect returns the claims of a token that came with cert and caches them for owner.
-	// Every error wraps an [access.Denial]: Inactive, WrongType or MalformedToken for a refused
+	// Lookup returns the cached response about an active token, or nil. It does not wait.
+	Lookup(q introspect.Query) *introspect.Response
+	// Introspect returns the response about an active token that came with cert, and caches it for
+	// owner. Every error wraps an [access.Denial]: Inactive, WrongType or MalformedToken for a refused
 	// token, RateLimited or IssuerUnavailable if the token cannot be checked.
-	Introspect(ctx context.Context, raw string, sum facts.Sum, cert *access.Certificate, owner introspect.Owner, call *Call) (*access.Unchecked, error)
+	Introspect(ctx context.Context, q introspect.Query, cert *access.Certificate, owner introspect.Owner, call *Call) (*introspect.Response, error)
 }
 
 // ready returns nil if the server's tokens can be checked now.
@@ -143,14 +143,16 @@ func errNoExpiry(t *jwt, clientID string) error {
 type localIntrospector struct {
 	server     string
 	introspect func(raw string) (access.Unchecked, bool, error)
+	now        func() time.Time
 }
 
-// Lookup returns nil, because no claims are cached.
-func (o *localIntrospector) Lookup(string, facts.Sum) *access.Unchecked { return nil }
+// Lookup returns nil, because no responses are cached.
+func (o *localIntrospector) Lookup(introspect.Query) *introspect.Response { return nil }
 
 // Introspect asks the issuer.
-func (o *localIntrospector) Introspect(_ context.Context, raw string, _ facts.Sum, _ *access.Certificate, _ introspect.Owner, _ *Call) (*access.Unchecked, error) {
-	claims, active, err := o.introspect(raw)
+func (o *localIntrospector) Introspect(_ context.Context, q introspect.Query, _ *access.Certificate, _ introspect.Owner, _ *Call) (*introspect.Response, error) {
+	requestedAt := o.now()
+	claims, active, err := o.introspect(q.Token)
 	switch {
 	case err != nil:
 		return nil, &access.Denial{Reason: access.IssuerUnavailable, Err: fmt.Errorf("asking our own issuer: %w", err)}
@@ -158,5 +160,5 @@ func (o *localIntrospector) Introspect(_ context.Context, raw string, _ facts.Su
 		return nil, access.Denyf(access.Inactive, "according to %s", o.server)
 	}
 	claims.Server = o.server
-	return &claims, nil
+	return &introspect.Response{Claims: claims, RequestedAt: requestedAt}, nil
 }

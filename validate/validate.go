@@ -18,6 +18,7 @@ import (
 	"github.com/tallygate/tallygate/internal/facts"
 	"github.com/tallygate/tallygate/internal/jwks"
 	"github.com/tallygate/tallygate/internal/reuse"
+	"github.com/tallygate/tallygate/introspect"
 	"github.com/tallygate/tallygate/validate/dpop"
 )
 
@@ -25,10 +26,13 @@ import (
 type Options struct {
 	// Local has our own issuer, by its issuer identifier. It is nil if there is no such issuer.
 	Local map[config.Identifier]LocalIssuer
-	// Revoked reports whether a token is revoked. With an error this is unknown, and the token is refused
-	// as [access.RevocationsStale]. Revoked is called on every request and must be safe for concurrent
-	// use. If Revoked is nil, no token is revoked.
-	Revoked func(access.Unchecked) (bool, error)
+	// Revoked returns whether a token, which it must not change, is revoked. The error says why this is
+	// not known; it is for the log. Revoked is called on every request and must be safe for concurrent use.
+	// If Revoked is nil, no token is revoked.
+	Revoked func(*access.Unchecked) (RevocationStatus, error)
+	// IntrospectedWithin is the greatest age of a cached introspection response about a token with the
+	// status [Introspect].
+	IntrospectedWithin time.Duration
 	// Renewed reports whether a token of the server and client, which is bound to the certificate with the
 	// thumbprint bound, came with a renewed certificate of the same application. Such a token is refused as
 	// [access.BoundToPrevious]. If Renewed is nil, or returns false, it is refused as [access.BoundToOther].
@@ -66,7 +70,8 @@ type Validator struct {
 	servers  []*server
 	byIssuer map[string]*server
 	opaque   []*server // servers with opaque tokens, in configured order
-	revoked  func(access.Unchecked) (bool, error)
+	revoked  func(*access.Unchecked) (RevocationStatus, error)
+	within   time.Duration // see Options.IntrospectedWithin
 	renewed  func(server, clientID string, bound access.Thumbprint, cert *access.Certificate) bool
 	partner  func(server, clientID string, cert *access.Certificate) string
 	memory   *cache.Pool
@@ -84,6 +89,7 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 	v := &Validator{
 		byIssuer: make(map[string]*server, len(servers)),
 		revoked:  options.Revoked,
+		within:   options.IntrospectedWithin,
 		renewed:  options.Renewed,
 		partner:  options.Partner,
 		memory:   options.Memory,
@@ -149,6 +155,13 @@ type validation struct {
 	server  *server // server of the token; nil until it is known
 	kind    tokenKind
 	source  claimsSource
+	// respondedAt is when the server was asked for the response that is in use; zero without a response.
+	respondedAt time.Time
+}
+
+// query asks about the token, and takes a cached response to a request at since or later.
+func (val *validation) query(since time.Time) introspect.Query {
+	return introspect.Query{Token: val.Token, Sum: val.sum, Since: since}
 }
 
 func (v *Validator) newValidation(ctx context.Context, c Credentials, cert *access.Certificate) validation {
@@ -247,9 +260,9 @@ func (v *Validator) lookup(val *validation) (*server, *access.Unchecked) {
 		if isJWS && s.acceptsJWT {
 			continue // only crossCheck uses the server's responses about JWTs
 		}
-		if claims := s.introspector.Lookup(val.Token, val.sum); claims != nil {
-			val.kind, val.source = opaque, cached
-			return s, claims
+		if response := s.introspector.Lookup(val.query(time.Time{})); response != nil {
+			val.kind, val.source, val.respondedAt = opaque, cached, response.RequestedAt
+			return s, &response.Claims
 		}
 	}
 	return nil, nil

@@ -155,7 +155,9 @@ func (s *state) makeValidator(from buildOptions) (err error) {
 			own = &LocalIssuer{validate.LocalIssuer{KeySet: s.Issuer.KeySet, Introspect: s.Issuer.Resolve}, s.Issuer.Revoked}
 		}
 		options.Local = map[config.Identifier]validate.LocalIssuer{s.cfg.Issuer.Issuer: own.LocalIssuer}
-		options.Revoked = own.Revoked
+		options.Revoked = func(token *access.Unchecked) (validate.RevocationStatus, error) {
+			return validate.StatusOf(own.Revoked(*token))
+		}
 	}
 	if s.cfg.TakesDPoP() {
 		options.DPoP = &s.cfg.DPoP
