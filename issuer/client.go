@@ -94,7 +94,7 @@ func (i *Issuer) authenticate(ctx context.Context, id string, certificate *acces
 		chains = true // because self-signed certificates may have no anchor
 		registered, unavailable = c.certificates.Has(ctx, certificate.Leaf)
 	}
-	revoked := i.revocations.certificate(certificate.Thumbprint) // after Has, because a revocation may arrive while Has waits for a fetch
+	revoked := i.revocations.set.Certificate(certificate.Thumbprint) // after Has, because a revocation may arrive while Has waits for a fetch
 	switch {
 	case c == &unknownClient:
 		return nil, &access.Denial{Reason: access.UnknownClient}

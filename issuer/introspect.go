@@ -85,7 +85,11 @@ func (i *Issuer) activeToken(raw string) (*claims, error) {
 		return nil, nil
 	}
 	thumbprint, _ := access.ParseThumbprint(found.thumbprint()) // zero if the token is not bound to a certificate
-	if i.revocations.revokes(found.ID, c.id, c.partner, thumbprint, found.IssuedAt) {
+	// The issuer is ours even if the token was stored under a former identifier.
+	if i.revoking.Revoked(i.revocations.set, &access.Unchecked{
+		Issuer: i.identifier, TokenID: found.ID, ClientID: c.id, IssuedAt: time.Unix(found.IssuedAt, 0),
+		Confirmation: access.Confirmation{Thumbprint: thumbprint},
+	}, i.now()) {
 		return nil, nil
 	}
 	return found, nil

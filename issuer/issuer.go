@@ -26,6 +26,7 @@ import (
 	"github.com/tallygate/tallygate/issuer/proof"
 	"github.com/tallygate/tallygate/issuer/rules"
 	"github.com/tallygate/tallygate/issuer/store/postgres"
+	"github.com/tallygate/tallygate/revocation"
 )
 
 // Options configures an [Issuer]. A field must be set unless its comment says what nil means.
@@ -53,11 +54,11 @@ type Options struct {
 // after Open.
 type Issuer struct {
 	settings    *config.Issuer
-	partners    map[string]bool          // configured names
-	owners      map[string]string        // partner by client_id, for applications with tokens of any authorization server
-	leeways     map[string]time.Duration // leeway of each other authorization server, by issuer identifier
-	identifier  string                   // RFC 8414 section 2, byte for byte as configured
-	base        string                   // path of the identifier, without a trailing slash
+	partners    map[string]bool   // configured names
+	owners      map[string]string // partner by client_id, for applications with tokens of any authorization server
+	revoking    *revocation.Rules
+	identifier  string // RFC 8414 section 2, byte for byte as configured
+	base        string // path of the identifier, without a trailing slash
 	endpoints   []endpoint
 	operator    *http.ServeMux
 	clients     map[string]*client // by client_id
@@ -92,7 +93,6 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 		settings:    cfg.Issuer,
 		partners:    make(map[string]bool),
 		owners:      make(map[string]string),
-		leeways:     make(map[string]time.Duration),
 		identifier:  string(cfg.Issuer.Issuer),
 		certificate: options.Certificate,
 		log:         options.Log,
@@ -105,9 +105,7 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 			i.owners[string(a.ClientID)] = string(p.Name)
 		}
 	}
-	for _, s := range cfg.AuthorizationServers {
-		i.leeways[string(s.Issuer)] = s.Leeway
-	}
+	i.revoking = revocation.NewRules(cfg, cfg.Issuer.Issuer)
 	var noShared, noRules, noClients, noPath, noRates error
 	i.shared, noShared = reuse.Acquire(options.Lease, "issuer", true, func(*shared) (*shared, error) {
 		metrics, err := newMetrics(options.Metrics)
@@ -217,14 +215,10 @@ func (i *Issuer) KeySet() (set []byte, version uint64) {
 // shares the state. With an error it is unknown whether the token is revoked. Revoked costs one hash
 // and a few map accesses, and does not allocate.
 func (i *Issuer) Revoked(token access.Unchecked) (bool, error) {
-	issued := token.IssuedAt.Unix()
-	if token.Issuer != i.identifier {
-		token.TokenID = "" // because another server's jti may equal a jti of this issuer
-		if token.IssuedAt.IsZero() {
-			token.IssuedAt = i.now().Add(-maxTokenLifetime)
-		}
-		issued = token.IssuedAt.Add(-i.leeways[token.Issuer]).Unix()
-	}
 	err := i.current() // before the revocations are consulted
-	return i.revocations.revokes(token.TokenID, token.ClientID, i.owners[token.ClientID], token.Confirmation.Thumbprint, issued), err
+	var now time.Time
+	if token.IssuedAt.IsZero() { // otherwise the rules do not look at the clock
+		now = i.now()
+	}
+	return i.revoking.Revoked(i.revocations.set, &token, now), err
 }

@@ -2,11 +2,12 @@ package issuer
 
 import (
 	"crypto/sha256"
-	"maps"
+	"errors"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/issuer/store"
 	"github.com/tallygate/tallygate/revocation"
 )
@@ -20,15 +21,16 @@ const (
 	// maxTokenLifetime is the longest lifetime that can be configured for a token.
 	maxTokenLifetime = 24 * time.Hour
 
-	// maxRevocations bounds the memory: 2^18 entries of 32 + 24 bytes are 14 MiB, and at most twice
-	// as much with the unused part of the map. The revocation of a token with a lifetime of 5 min is
-	// kept for at most 5 min + revocationRetention = 900 s, so there is room for 2^18 / 900 s ≈ 290
-	// revocations a second.
-	maxRevocations = 1 << 18
+	// maxRevocations bounds the memory: 2^20 entries of 32 + 8 bytes are 40 MiB, and at most twice
+	// as much with the unused part of the maps. The revocation of a token with a lifetime of 5 min is
+	// kept for at most 5 min + revocationRetention = 900 s, so there is room for 2^20 / 900 s ≈ 1165
+	// revocations a second. It is half of revocation.MaxEntries, so that operators, who have no limit,
+	// and requests at other issuers at the same moment still find room.
+	maxRevocations = 1 << 20
 
-	// maxPerClient is the number of revocations that one client may have, so that no client can
-	// prevent revocations by other clients: 2^14 / 900 s ≈ 18 revocations a second.
-	maxPerClient = maxRevocations / 16
+	// shares says which part of maxRevocations one client may have, so that no client can prevent
+	// revocations by other clients: a sixteenth, 2^16 / 900 s ≈ 73 revocations a second.
+	shares = 16
 
 	// sweepInterval is the time between sweeps, each of which visits every entry.
 	sweepInterval = time.Minute
@@ -38,133 +40,148 @@ const (
 // stored. When the memory or a client's share is full, the next revocation of a token is refused, and
 // no stored revocation is dropped. revocations is safe for concurrent use.
 type revocations struct {
+	set   *revocation.Set
 	state state
+	limit int // of revoked tokens
+	// publish is called with each page of the state's log after the revocations of the page are in set. Pages are left
+	// out while set lacks a stored revocation, so the next page may not continue the page before it. Nil means that
+	// nothing reads the log.
+	publish func(store.Page)
 
-	mu           sync.RWMutex
-	tokens       map[[sha256.Size]byte]revokedToken // by the SHA-256 of the jti
-	perClient    map[string]int                     // number of tokens by client
-	applications map[string]int64                   // by client_id: tokens issued up to this time are revoked, Unix seconds
-	partners     map[string]int64                   // by name: tokens issued up to this time are revoked, Unix seconds
-	certificates map[access.Thumbprint]bool
+	missed   atomic.Int64 // number of stored revocations that set did not take
+	restored atomic.Int64 // the part of missed that a later reading of the state has put into set
+
+	mu     sync.Mutex
+	shares map[string]*share // by client
 }
 
-type revokedToken struct {
-	until  int64 // when the retention ends, Unix seconds
-	client string
+// A share counts the revoked tokens of a client that are in the set.
+type share struct {
+	total    int
+	byMinute map[int64]int // by Until in minutes since 1970, so that no second copy of the hashes is needed
 }
 
 func newRevocations() *revocations {
-	return &revocations{
-		tokens: make(map[[sha256.Size]byte]revokedToken), perClient: make(map[string]int),
-		applications: make(map[string]int64), partners: make(map[string]int64),
-		certificates: make(map[access.Thumbprint]bool),
-	}
+	return &revocations{set: revocation.NewSet(), limit: maxRevocations, shares: make(map[string]*share)}
 }
 
 // load reads the revocations in state.
 func (s *revocations) load(state state) error {
 	s.state = state
-	return state.Revocations(func(r store.Revocation) error {
-		s.publish(r)
-		return nil
-	})
-}
-
-// revokes reports whether a token is revoked: by its jti id, by its client or partner if the token
-// was issued at the time issued, or by the thumbprint bound that the token is bound to.
-func (s *revocations) revokes(id, client, partner string, bound access.Thumbprint, issued int64) bool {
-	sum := sha256.Sum256([]byte(id))
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if _, ok := s.tokens[sum]; ok {
-		return true
-	}
-	return coversIssue(s.applications, client, issued) || coversIssue(s.partners, partner, issued) || s.certificates[bound]
-}
-
-// coversIssue reports whether a token that was issued to name at the time issued is revoked.
-func coversIssue(upTo map[string]int64, name string, issued int64) bool {
-	last, ok := upTo[name]
-	return ok && issued <= last
-}
-
-// certificate reports whether the certificate with thumbprint t is revoked.
-func (s *revocations) certificate(t access.Thumbprint) bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.certificates[t]
+	return state.Revocations(func(r store.Revocation) error { return s.put(&r) })
 }
 
 // add stores r and returns nil once r is durable and in effect. Every error is a refusal.
 func (s *revocations) add(r store.Revocation) error {
-	if s.isFull(r) {
+	if s.isFull(&r) {
 		return refuse(temporarilyUnavailable, "the limit of held revocations is reached")
 	}
 	if err := s.state.Revoke(r); err != nil {
 		return storeRefusal(err)
 	}
-	s.publish(r)
+	if err := s.put(&r); err != nil {
+		return &refusal{temporarilyUnavailable, err}
+	}
 	return nil
+}
+
+// take puts a page of the state's log into effect, and publishes it.
+func (s *revocations) take(page store.Page) {
+	for i := range page.Additions {
+		_ = s.put(&page.Additions[i].Revocation) // complete returns the error
+	}
+	if s.publish != nil && s.complete() == nil {
+		s.publish(page)
+	}
 }
 
 // isFull reports whether r would exceed a limit. Concurrent requests may together exceed a limit by a
 // few entries.
-func (s *revocations) isFull(r store.Revocation) bool {
-	if r.Kind != revocation.Token || r.Client == "" { // there is no limit for operators
+func (s *revocations) isFull(r *store.Revocation) bool {
+	if r.Kind != revocation.Token || r.Client == "" || s.set.Token(sumOf(r)) { // there is no limit for operators
 		return false
 	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	_, known := s.tokens[sumOf(r)]
-	return !known && (len(s.tokens) >= maxRevocations || s.perClient[r.Client] >= maxPerClient)
-}
-
-// take puts the revocations of page into effect.
-func (s *revocations) take(page store.Page) {
-	for i := range page.Additions {
-		s.publish(page.Additions[i].Revocation)
-	}
-}
-
-// publish puts r into effect.
-func (s *revocations) publish(r store.Revocation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch r.Kind {
-	case revocation.Token:
-		sum := sumOf(r)
-		held, known := s.tokens[sum]
-		if !known {
-			s.perClient[r.Client]++
-			held.client = r.Client
-		}
-		s.tokens[sum] = revokedToken{max(held.until, r.Until.Unix()), held.client}
-	case revocation.Application:
-		s.applications[r.Subject] = max(s.applications[r.Subject], r.IssuedBy.Unix())
-	case revocation.Partner:
-		s.partners[r.Subject] = max(s.partners[r.Subject], r.IssuedBy.Unix())
-	case revocation.Certificate:
-		if t, err := access.ParseThumbprint(r.Subject); err == nil {
-			s.certificates[t] = true
-		}
-	case revocation.ForeignToken, revocation.ForeignSubject: // nothing stores them
+	own := s.shares[r.Client]
+	return s.set.Len(revocation.Token) >= s.limit || own != nil && own.total >= s.limit/shares
+}
+
+// put puts r, which is stored, into effect. After an error the set is no longer complete.
+func (s *revocations) put(r *store.Revocation) error {
+	err := s.count(r)
+	if err != nil {
+		s.missed.Add(1)
+		return fmt.Errorf("a stored revocation cannot be held: %w", err)
 	}
+	return nil
+}
+
+// count puts r into the set, and a new token into the share of its client.
+func (s *revocations) count(r *store.Revocation) error {
+	if r.Kind != revocation.Token || r.Client == "" {
+		return s.set.Add(r.Entry())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.set.Token(sumOf(r))
+	if err := s.set.Add(r.Entry()); err != nil || known {
+		return err
+	}
+	own := s.shares[r.Client]
+	if own == nil {
+		own = &share{byMinute: make(map[int64]int)}
+		s.shares[r.Client] = own
+	}
+	own.total++
+	own.byMinute[r.Until.Unix()/60]++
+	return nil
+}
+
+var errIncomplete = errors.New("a stored revocation is not held: there is no room for it, or a later release has stored it")
+
+// complete returns an error that wraps [store.ErrUnavailable] if the set lacks a stored revocation.
+func (s *revocations) complete() error {
+	if s.missed.Load() != s.restored.Load() {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, errIncomplete)
+	}
+	return nil
 }
 
 // sumOf returns the SHA-256 of the jti of r, the revocation of a token.
-func sumOf(r store.Revocation) (sum [sha256.Size]byte) {
+func sumOf(r *store.Revocation) (sum [sha256.Size]byte) {
 	copy(sum[:], r.Subject)
 	return sum
 }
 
-// sweep removes revocations of tokens whose retention has ended. A revocation of an application or
-// partner is one number, and is never removed.
+// sweep removes revocations of tokens whose retention has ended. If the set lacks a stored revocation, sweep then reads
+// the state again, because there may be room for it now.
 func (s *revocations) sweep(now time.Time) {
+	s.set.Sweep(now)
+	s.sweepShares(now)
+	missed := s.missed.Load()
+	if missed == s.restored.Load() {
+		return
+	}
+	if err := s.load(s.state); err == nil {
+		s.restored.Store(missed)
+	}
+}
+
+// sweepShares removes the counts of minutes that have ended. A token that has left the set counts until the end of its
+// minute.
+func (s *revocations) sweepShares(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.DeleteFunc(s.tokens, func(_ [sha256.Size]byte, r revokedToken) bool { return r.until < now.Unix() })
-	clear(s.perClient)
-	for _, r := range s.tokens {
-		s.perClient[r.client]++
+	for client, own := range s.shares {
+		for minute, n := range own.byMinute {
+			if (minute+1)*60 <= now.Unix() {
+				own.total -= n
+				delete(own.byMinute, minute)
+			}
+		}
+		if own.total == 0 {
+			delete(s.shares, client)
+		}
 	}
 }

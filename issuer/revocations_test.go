@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -20,60 +21,109 @@ func revocationOf(id, client string, until time.Time) store.Revocation {
 }
 
 func (s *revocations) has(id string) bool {
-	return s.revokes(id, "", "", access.Thumbprint{}, 0)
+	return s.set.Token(sha256.Sum256([]byte(id)))
 }
 
-// Memory holds maxRevocations revocations, refuses more without dropping any, and has space
+// hold puts a stored revocation into s.
+func (s *revocations) hold(t *testing.T, r store.Revocation) {
+	t.Helper()
+	if err := s.put(&r); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *revocations) refuses(r store.Revocation) bool { return s.isFull(&r) }
+
+// Memory holds a limited number of revocations, refuses more without dropping any, and has space
 // again after their retention. Operators have no limit.
 func TestRevocationsFull(t *testing.T) {
 	s := newRevocations()
+	s.limit = 1 << 12
 	until := time.Now().Add(time.Hour)
-	for n := range maxRevocations {
-		r := revocationOf(fmt.Sprint(n), fmt.Sprint(n/maxPerClient), until)
-		if s.isFull(r) {
+	for n := range s.limit {
+		r := revocationOf(fmt.Sprint(n), fmt.Sprint(n/(s.limit/shares)), until)
+		if s.refuses(r) {
 			t.Fatalf("isFull is true with %d entries, want false", n)
 		}
-		s.publish(r)
+		s.hold(t, r)
 	}
-	if !s.isFull(revocationOf("one more", "another", until)) {
+	if !s.refuses(revocationOf("one more", "another", until)) {
 		t.Error("isFull is false at the limit, want true")
 	}
-	if s.isFull(revocationOf("0", "0", until)) || s.isFull(revocationOf("one more", "", until)) {
+	if s.refuses(revocationOf("0", "0", until)) || s.refuses(revocationOf("one more", "", until)) {
 		t.Error("isFull is true for a held entry or an operator, want false")
 	}
-	if !s.has("0") || !s.has(fmt.Sprint(maxRevocations-1)) || s.has("one more") {
+	if !s.has("0") || !s.has(fmt.Sprint(s.limit-1)) || s.has("one more") {
 		t.Error("a held revocation is gone before its retention is over")
 	}
 	s.sweep(until.Add(time.Minute))
-	if s.isFull(revocationOf("one more", "0", until)) || s.has("0") || len(s.tokens) != 0 || len(s.perClient) != 0 {
-		t.Errorf("after sweep: %d tokens, by client %v; want none", len(s.tokens), s.perClient)
+	if left := s.set.Len(revocation.Token); s.refuses(revocationOf("one more", "0", until)) || s.has("0") || left != 0 || len(s.shares) != 0 {
+		t.Errorf("after sweep: %d tokens, by client %v; want none", left, s.shares)
 	}
 }
 
 // One client cannot use the space of others, and has space again after its revocations have
-// expired.
+// expired. A revocation that is delivered again counts once.
 func TestRevocationShare(t *testing.T) {
 	s := newRevocations()
+	s.limit = 1 << 12
 	until := time.Now().Add(time.Hour)
-	for n := range maxPerClient {
-		s.publish(revocationOf(fmt.Sprint(n), "greedy", until))
+	for n := range s.limit / shares {
+		r := revocationOf(fmt.Sprint(n), "greedy", until)
+		s.hold(t, r)
+		s.take(store.Page{Additions: []store.Addition{{Revocation: r}}})
+		if full := s.refuses(revocationOf("one more", "greedy", until)); full != (n == s.limit/shares-1) {
+			t.Fatalf("isFull is %t with %d of %d", full, n+1, s.limit/shares)
+		}
 	}
-	if !s.isFull(revocationOf("one more", "greedy", until)) {
-		t.Error("isFull is false at the client's limit, want true")
-	}
-	if s.isFull(revocationOf("0", "greedy", until)) || s.isFull(revocationOf("first", "modest", until)) {
+	if s.refuses(revocationOf("0", "greedy", until)) || s.refuses(revocationOf("first", "modest", until)) {
 		t.Error("isFull is true for a held entry or another client, want false")
 	}
+	s.sweep(until)
+	if !s.refuses(revocationOf("one more", "greedy", until)) {
+		t.Error("isFull is false before the end of the retention, want true")
+	}
 	s.sweep(until.Add(time.Minute))
-	if s.isFull(revocationOf("one more", "greedy", until)) {
+	if s.refuses(revocationOf("one more", "greedy", until)) {
 		t.Error("isFull is true after sweep, want false")
+	}
+}
+
+// A stored revocation that the set does not take makes every decision unavailable, and no page is published. A sweep reads
+// the state again.
+func TestRevocationMissed(t *testing.T) {
+	state, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	s := newRevocations()
+	i := &Issuer{shared: &shared{revocations: s, state: state}}
+	if err := s.load(state); err != nil {
+		t.Fatal(err)
+	}
+	published := 0
+	s.publish = func(store.Page) { published++ }
+	s.take(store.Page{})
+	if err := i.current(); err != nil || published != 1 {
+		t.Fatalf("current returned %v with %d pages published, want nil and 1", err, published)
+	}
+	s.take(store.Page{Additions: []store.Addition{{Revocation: store.Revocation{Kind: 99, Subject: "of a later release"}}}})
+	s.take(store.Page{})
+	if err := i.current(); !errors.Is(err, store.ErrUnavailable) || published != 1 {
+		t.Errorf("current returned %v with %d pages published, want ErrUnavailable and 1", err, published)
+	}
+	s.sweep(time.Now())
+	s.take(store.Page{})
+	if err := i.current(); err != nil || published != 2 {
+		t.Errorf("after the sweep current returned %v with %d pages published, want nil and 2", err, published)
 	}
 }
 
 // The gate calls Revoked on every request.
 func TestRevokedAllocations(t *testing.T) {
-	i := &Issuer{shared: &shared{revocations: newRevocations()}}
-	i.revocations.publish(revocationOf("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "client", time.Now().Add(time.Hour)))
+	i := &Issuer{shared: &shared{revocations: newRevocations()}, revoking: revocation.NewRules(&config.Config{}, ""), now: time.Now}
+	i.revocations.hold(t, revocationOf("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "client", time.Now().Add(time.Hour)))
 	yes, no := access.Unchecked{TokenID: "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}, access.Unchecked{}
 	if n := testing.AllocsPerRun(1000, func() {
 		revoked, err := i.Revoked(yes)

@@ -19,7 +19,7 @@ type state interface {
 	AddToken(sum [32]byte, token store.Token) error
 	Token(sum [32]byte) (token store.Token, ok bool, err error)
 	Revoke(store.Revocation) error
-	// Revocations calls yield with every stored revocation.
+	// Revocations calls yield with every stored revocation, and may call it with one of them several times.
 	Revocations(yield func(store.Revocation) error) error
 	// Follow calls apply with every stored revocation, and from then on with each revocation that any process stores,
 	// until ctx ends.
@@ -54,6 +54,9 @@ func (i *Issuer) CheckDatabase(ctx context.Context) error {
 func (i *Issuer) current() error {
 	if i.state == nil { // only explain and check use an issuer that is not open
 		return nil
+	}
+	if err := i.revocations.complete(); err != nil {
+		return err
 	}
 	return i.state.Current()
 }

@@ -78,6 +78,12 @@ func (s *Set) Certificate(t access.Thumbprint) bool {
 	return ok
 }
 
+// Token reports whether the token of our own issuer whose jti has this SHA-256 is revoked.
+func (s *Set) Token(sum [sha256.Size]byte) bool {
+	_, ok := s.tokens.get(sum)
+	return ok
+}
+
 // Sweep removes the revocations of tokens whose Until is before now. The revocation of an application, partner, certificate
 // or foreign subject is never removed.
 func (s *Set) Sweep(now time.Time) {

@@ -73,14 +73,14 @@ type Token struct {
 // A Revocation revokes one or more tokens.
 type Revocation struct {
 	Kind    revocation.Kind
-	Subject string // its meaning depends on Kind
+	Subject string `json:",omitempty"` // its meaning depends on Kind
 	// Client is the client_id of the client that requested the revocation, or "" if an operator or
 	// another authorization server requested it.
-	Client string
+	Client string `json:",omitempty"`
 	// IssuedBy is set for the kinds that revoke the tokens that were issued until a time.
-	IssuedBy time.Time
+	IssuedBy time.Time `json:",omitzero"`
 	// Until is the time after which the revocation may be removed; zero means never.
-	Until time.Time
+	Until time.Time `json:",omitzero"`
 }
 
 // Entry returns what r revokes, without who requested it.
