@@ -64,6 +64,29 @@ var bad = []struct {
 		`8:16: listener.client_certificates.revocation.refresh: must be from 1s to 24h0m0s, is 1ms`,
 		`9:19: listener.client_certificates.revocation.when_stale: expected refuse or accept, got "ignore"`,
 	}},
+	{"revocations", []string{
+		`21:3: revocations.client_id: is required`,
+		`21:11: revocations.server: the gate needs a certificate to authenticate: authorization_servers[0].connection.certificate`,
+		`24:7: revocations.feeds[1]: must start with https://: the gate authenticates there by its certificate`,
+		`25:7: revocations.feeds[2]: is the same as revocations.feeds[0]`,
+		`26:7: revocations.feeds[3]: must have no query and no fragment: the gate adds its client_id`,
+		`27:18: revocations.max_staleness: must be from 5s to 24h0m0s, is 1s`,
+		`28:15: revocations.when_stale: introspect needs authorization_servers[0].introspection on line 3`,
+	}},
+	{"revocations-server", []string{
+		`19:11: revocations.server: there is no authorization server "partner", did you mean "partners"?`,
+		`20:10: revocations.feeds: an empty list has no feed; leave it out for the feed at the issuer`,
+		`22:18: revocations.max_staleness: must be from 5s to 24h0m0s, is 48h0m0s`,
+		`23:15: revocations.when_stale: expected refuse, introspect or continue, got "proceed"`,
+	}},
+	{"revocations-opaque", []string{
+		`21:23: revocations.server: authorization_servers[0] accepts no JWTs by tokens on line 6, so the gate has no keys to verify the revocations`,
+		`21:23: revocations.server: the gate needs a certificate to authenticate: authorization_servers[0].connection.certificate`,
+		`21:23: revocations.server: the issuer on line 4 has no https URL: set feeds`,
+	}},
+	{"revocations-issuer", []string{
+		`30:14: revocations: excludes issuer on line 26: the gate knows the revocations of an issuer in its own process at once`,
+	}},
 	{"revocation-without-lists", []string{
 		`7:20: listener.client_certificates.revocation.authorities: has no effect without lists`,
 		`8:15: listener.client_certificates.revocation.exempt: has no effect without lists`,
@@ -324,7 +347,7 @@ var bad = []struct {
 		`11:75: authorization_servers[0].introspection.authentication.key_file: is for private_key_jwt only`,
 	}},
 	{"introspection-unread", []string{`11:20: authorization_servers[0].introspection: expected a mapping, got a list`}},
-	{"introspection-unused", []string{`10:20: authorization_servers[0].introspection: has no effect without opaque tokens (tokens: opaque or both) or also_introspect`}},
+	{"introspection-unused", []string{`10:20: authorization_servers[0].introspection: has no effect without opaque tokens (tokens: opaque or both), also_introspect or when_stale: introspect`}},
 	{"issuer-http", []string{`8:13: authorization_servers[0].issuer: an issuer identifier starts with https:// (RFC 8414 section 2)`}},
 	{"issuer-loopback", []string{`8:13: authorization_servers[0].issuer: an issuer identifier starts with https:// (RFC 8414 section 2); connection.insecure_loopback_http: true allows http to this machine`}},
 	{"key-set-jwks", []string{`10:21: authorization_servers[0].key_set.jwks: expected a JWK Set as JSON text, an object with a list of keys (RFC 7517 section 5)`}},

@@ -20,7 +20,8 @@ type Config struct {
 	DPoP                 DPoP                  `yaml:"dpop"`
 	Partners             Partners              `yaml:"partners"`
 	IdentityHeaders      IdentityHeaders       `yaml:"identity_headers"`
-	Issuer               *Issuer               `yaml:"issuer"` // our own authorization server. Optional.
+	Issuer               *Issuer               `yaml:"issuer"`      // our own authorization server. Optional.
+	Revocations          *Revocations          `yaml:"revocations"` // the revocations of an issuer in another process; excludes Issuer. Optional.
 	Admin                Admin                 `yaml:"admin"`
 	Drain                Drain                 `yaml:"drain"`
 	Log                  Log                   `yaml:"log"`

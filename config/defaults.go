@@ -101,6 +101,8 @@ func setDefaults(v any) {
 				PerAddress: Rate{RequestsPerSecond: 100, Burst: 200},
 			},
 		}
+	case *Revocations:
+		*v = Revocations{MaxStaleness: 30 * time.Second, WhenStale: RefuseRevocationsStale}
 	case *ResourceServer:
 		*v = ResourceServer{Authentication: TLSClientAuth}
 	}

@@ -62,6 +62,48 @@ func TestExampleFront(t *testing.T) {
 	}
 }
 
+// The settings for the revocations of another process, which the example has as comments, are valid.
+func TestExampleRevocations(t *testing.T) {
+	text, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A jwks_uri and pushed events need an issuer in the same file.
+	content := regexp.MustCompile(`(?m)^issuer:\n(?: .*\n|\n)*|^ +- client_id: southridge-fetched\n(?: .*\n)*|^    security_events:\n(?:     .*\n)*`).ReplaceAllString(string(text), "")
+	content = regexp.MustCompile(`(?m)^# revocations:\n(?:#   .*\n)+`).ReplaceAllStringFunc(content, func(block string) string {
+		return regexp.MustCompile(`(?m)^# `).ReplaceAllString(block, "")
+	})
+	c, err := Parse(exampleFile, "", []byte(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := c.Revocations
+	want := Revocations{Server: r.Server, Feeds: r.Feeds, ClientID: r.ClientID, State: r.State}
+	defaults := Revocations{}
+	setDefaults(&defaults)
+	want.MaxStaleness, want.WhenStale, want.ReadyBeforeSync = defaults.MaxStaleness, defaults.WhenStale, defaults.ReadyBeforeSync
+	if diff := cmp.Diff(&want, r); diff != "" || len(r.Feeds) != 2 {
+		t.Errorf("%d feeds, want 2; (-defaults +example):\n%s", len(r.Feeds), diff)
+	}
+	if s := c.RevocationServer(); s == nil || s.Name != r.Server {
+		t.Errorf("RevocationServer = %+v, want the server %s", s, r.Server)
+	}
+}
+
+// The feed is at the issuer by default, and its URL has the gate's client_id.
+func TestFeedURLs(t *testing.T) {
+	r := &Revocations{ClientID: "orders&gate"}
+	for issuer, want := range map[Identifier]string{
+		"https://as.example.com":       "https://as.example.com/revocations?client_id=orders%26gate",
+		"https://as.example.com/a%2Fb": "https://as.example.com/a%2Fb/revocations?client_id=orders%26gate",
+		"https://as.example.com/x/":    "https://as.example.com/x/revocations?client_id=orders%26gate",
+	} {
+		if got := r.FeedURLs(issuer); len(got) != 1 || got[0].String() != want {
+			t.Errorf("FeedURLs(%s) = %v, want %s", issuer, got, want)
+		}
+	}
+}
+
 // mention records which keys of the type, and of all types inside it, the file of c has. paths are
 // the paths of the values of the type.
 func mention(mentioned map[reflect.Type]map[string]bool, c *Config, of reflect.Type, paths []string) {

@@ -23,6 +23,7 @@ func (c *Config) check() Faults {
 	k.partners()
 	k.identityHeaders()
 	k.issuer()
+	k.revocations()
 	k.tracing()
 	k.addresses()
 	k.inRange("drain.delay", k.config.Drain.Delay, 0, mostDrain)

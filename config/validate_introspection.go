@@ -35,8 +35,8 @@ func (k *checker) introspection(path string, s *AuthorizationServer) {
 	switch {
 	case k.isOwnIssuer(s.Issuer):
 		k.fault(path+".introspection", "must not be set for our own issuer: the gate asks it in this process")
-	case !asked && !k.undecoded(path+".tokens") && !k.undecoded(path+".also_introspect"):
-		k.fault(path+".introspection", "has no effect without opaque tokens (tokens: opaque or both) or also_introspect")
+	case !asked && !k.introspectsWhenStale(s) && !k.undecoded(path+".tokens") && !k.undecoded(path+".also_introspect"):
+		k.fault(path+".introspection", "has no effect without opaque tokens (tokens: opaque or both), also_introspect or when_stale: introspect")
 	}
 	path += ".introspection"
 	if u := in.Endpoint; u != nil && !s.Connection.Secure(&u.URL) {

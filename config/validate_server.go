@@ -132,7 +132,8 @@ func (k *checker) connection(path string, s *AuthorizationServer) {
 		k.fault(path, "proxy and proxy_from_environment exclude each other")
 	}
 	set := &s.KeySet
-	used := set.URL != nil || s.Introspection != nil || s.Polls() || !set.Named() && !k.mayBeOwnIssuer(s.Issuer)
+	streams := k.config.Revocations != nil && (k.config.Revocations.Server == s.Name || k.undecoded("revocations"))
+	used := set.URL != nil || s.Introspection != nil || s.Polls() || streams || !set.Named() && !k.mayBeOwnIssuer(s.Issuer)
 	if !used && k.isSet(path) && k.decodedFully(strictyaml.Parent(path)) {
 		k.fault(path, "has no effect: nothing is fetched from this server")
 	}

@@ -67,6 +67,10 @@ column. Nothing is expanded: ` + "`${NAME}`" + ` in a value is just that text.
 func configurationPage(example string) []byte {
 	var page, sections bytes.Buffer
 	page.WriteString(configurationIntro)
+	// A section that is a comment, because it excludes another section, is shown like the others.
+	example = regexp.MustCompile(`(?m)^# \w+:\n(?:#   .*\n)+`).ReplaceAllStringFunc(example, func(block string) string {
+		return regexp.MustCompile(`(?m)^# `).ReplaceAllString(block, "")
+	})
 	section := regexp.MustCompile(`(?m)^((?:# .*\n)*)((\w+):.*\n(?:(?: .*)?\n)*)`)
 	for _, m := range section.FindAllStringSubmatch(example, -1) {
 		text := strings.TrimSpace(strings.ReplaceAll("\n"+m[1], "\n# ", "\n"))

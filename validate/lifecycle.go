@@ -29,7 +29,8 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 	local, isLocal := options.Local[settings.Issuer]
 	fetchesKeys := settings.NeedsKeys() && !isLocal && settings.KeySet.File == "" && settings.KeySet.JWKS == ""
 	s.needsMetadata = fetchesKeys && settings.KeySet.URL == nil || settings.Introspection != nil && settings.Introspection.Endpoint == nil
-	if fetchesKeys || settings.Introspection != nil {
+	// A client certificate without introspection is for the feed of revocations.
+	if fetchesKeys || settings.Introspection != nil || !isLocal && settings.Connection.Certificate != (config.KeyPair{}) {
 		if s.remote, err = authserver.New(settings, authserver.Options{
 			Log: options.Log, Metrics: v.metrics.metadata, Now: v.now, Metadata: s.needsMetadata, Lease: options.Lease,
 		}); err != nil {
@@ -72,6 +73,13 @@ func (v *Validator) serverByName(name string) *server {
 		}
 	}
 	return &server{}
+}
+
+// Server returns the connections to an authorization server and its key set, for a package that reads from
+// the server what is not about one token. Each is nil if v does not need it.
+func (v *Validator) Server(name config.Name) (*authserver.Server, *jwks.Source) {
+	s := v.serverByName(string(name))
+	return s.remote, s.keys
 }
 
 // newCache returns the cache of s. Leases share the cache while the issuer, the accepted types, the

@@ -317,6 +317,9 @@ func (s *state) warnInsecure(in *telemetry) {
 	if r := s.cfg.Listener.ClientCertificates.Revocation; len(r.Lists) > 0 && r.WhenStale == config.AcceptStale {
 		in.log.Warn("client certificates with unknown revocation status are accepted")
 	}
+	if r := s.cfg.Revocations; r != nil && r.WhenStale == config.ContinueRevocationsStale {
+		in.log.Warn("insecure: tokens are granted although they may have been revoked, if the issuer is not heard", "when_stale", string(r.WhenStale))
+	}
 	for _, name := range s.cfg.Unlimited() {
 		in.log.Warn("several authorization servers may issue tokens for every partner; list the partners of each server", "issuer", string(name))
 	}
