@@ -111,7 +111,6 @@ func (s *Set) Len(kind Kind) int {
 }
 
 // Each calls yield with every entry until yield returns false. Entries that are added during the call may be missing.
-// yield must not use s, because a lock is held.
 func (s *Set) Each(yield func(Entry) bool) {
 	until := func(kind Kind, sum [sha256.Size]byte, end int64) bool {
 		e := Entry{Kind: kind, Subject: string(sum[:])}

@@ -61,18 +61,27 @@ func (t *table[K]) raise(key K, time int64, limit int64) bool {
 	return true
 }
 
-// each calls yield with every key and its time until yield returns false. It holds the lock of the part of the key.
+// each calls yield with every key and its time until yield returns false. No lock is held meanwhile, so that a slow yield
+// delays no reader.
 func (t *table[K]) each(yield func(key K, time int64) bool) bool {
+	type row struct {
+		key  K
+		time int64
+	}
+	var rows []row
 	for i := range t.part {
 		p := &t.part[i]
+		rows = rows[:0]
 		p.RLock()
 		for key, time := range p.times {
-			if !yield(key, time) {
-				p.RUnlock()
+			rows = append(rows, row{key, time})
+		}
+		p.RUnlock()
+		for _, r := range rows {
+			if !yield(r.key, r.time) {
 				return false
 			}
 		}
-		p.RUnlock()
 	}
 	return true
 }

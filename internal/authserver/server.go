@@ -62,6 +62,7 @@ type Server struct {
 	allowsURL func(*url.URL) bool
 	mutualTLS bool // a client certificate is configured
 	client    *http.Client
+	streams   *http.Client // for responses that do not end
 	log       *slog.Logger
 	metrics   serverMetrics
 	now       func() time.Time
@@ -97,7 +98,7 @@ func New(settings config.AuthorizationServer, options Options) (*Server, error) 
 	// connections by the previous certificate.
 	s.key = []any{s.issuer, connection, trusted.sums, pair.sum(), maxIdleConnections(settings), settings.NeedsKeys(), settings.Introspection != nil, options.Metadata}
 	return reuse.Acquire(options.Lease, s.name, s.key, func(previous *Server) (*Server, error) {
-		s.client = newHTTPClient(settings, trusted, pair)
+		s.client, s.streams = newHTTPClient(settings, trusted, pair), newStreamClient(settings, trusted, pair)
 		if previous != nil && s.CanReuse(previous) && s.canReuseMetadata(previous) {
 			s.metadata.Store(previous.metadata.Load())
 		}
@@ -145,6 +146,16 @@ func newHTTPClient(settings config.AuthorizationServer, trusted anchors, pair *c
 	return &http.Client{CheckRedirect: checkRedirect, Transport: transport}
 }
 
+// newStreamClient returns a client like that of newHTTPClient, which opens a connection for each request and follows
+// no redirect.
+func newStreamClient(settings config.AuthorizationServer, trusted anchors, pair *clientCertificate) *http.Client {
+	client := newHTTPClient(settings, trusted, pair)
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	transport := client.Transport.(*http.Transport)
+	transport.MaxIdleConnsPerHost, transport.ResponseHeaderTimeout = -1, 2*FetchTimeout
+	return client
+}
+
 // maxIdleConnections returns the number of connections to keep open: the number of concurrent
 // introspection requests, or 1 without introspection, because fetches are minutes apart.
 func maxIdleConnections(settings config.AuthorizationServer) int {
@@ -182,4 +193,14 @@ func (s *Server) Send(request *http.Request, limit int64) (*fetch.Response, erro
 		return nil, errNotHTTPS
 	}
 	return fetch.Send(s.client, request, limit)
+}
+
+// Stream sends request over a connection of its own and returns the response, whose body may have no end. The context of
+// request bounds the whole exchange, and the caller must close the body. A redirect is returned as a response. Errors do
+// not quote the URL and the response.
+func (s *Server) Stream(request *http.Request) (*http.Response, error) {
+	if !s.allowsURL(request.URL) {
+		return nil, errNotHTTPS
+	}
+	return fetch.Open(s.streams, request)
 }

@@ -88,6 +88,16 @@ func Send(client *http.Client, request *http.Request, limit int64) (*Response, e
 	return &Response{response.StatusCode, response.Header, mediaType, body}, nil
 }
 
+// Open sends request and returns the response with its body unread, for a body that has no end. The caller must close the
+// body. Errors quote neither the URL nor the response.
+func Open(client *http.Client, request *http.Request) (*http.Response, error) {
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, withoutAnswer(WithoutURL(err))
+	}
+	return response, nil
+}
+
 // WithoutURL returns the cause in an error of an HTTP client, because the text of the error itself
 // quotes the URL.
 func WithoutURL(err error) error {

@@ -229,6 +229,14 @@ func (k *key) setFingerprint() error {
 // Has reports whether the set has the key with the fingerprint f.
 func (s *Set) Has(f Fingerprint) bool { return s.fingerprints[f] }
 
+// Fingerprints returns the fingerprints of the keys in the set. The caller must not change the result. A nil set has none.
+func (s *Set) Fingerprints() map[Fingerprint]bool {
+	if s == nil {
+		return nil
+	}
+	return s.fingerprints
+}
+
 func (s *Set) hasKeyID(keyID string) bool { return len(s.byID[keyID]) > 0 }
 
 // candidates returns at most [maxCandidates] keys that may have signed t. The candidates are the keys

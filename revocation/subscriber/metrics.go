@@ -1,9 +1,118 @@
 package subscriber
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"sync/atomic"
+	"time"
 
-// Metrics has the series of the feed of revocations. They exist while a lease holds a [Subscriber].
-type Metrics struct{}
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/tallygate/tallygate/internal/reuse"
+	"github.com/tallygate/tallygate/revocation"
+)
+
+// Metrics has the series of the feed of revocations. The gauges have the values of the [Subscriber] that was started
+// last. The series exist while a lease holds a Subscriber.
+type Metrics struct {
+	current     atomic.Pointer[Subscriber]
+	events      *prometheus.CounterVec
+	propagation *prometheus.HistogramVec
+}
+
+// The results of a message.
+const (
+	applied     = "applied"
+	gap         = "gap"     // it shows that messages before it are missing
+	invalidWord = "invalid" // it is not a message of the issuer
+	full        = "full"    // the set has no room for it
+)
 
 // NewMetrics returns metrics registered with registerer, which may be nil.
-func NewMetrics(registerer prometheus.Registerer) *Metrics { return &Metrics{} }
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	create := promauto.With(registerer)
+	m := &Metrics{
+		events: create.NewCounterVec(prometheus.CounterOpts{
+			Name: "tallygate_revocation_events_total",
+			Help: "Messages of the issuer's feed of revocations, by result: applied, gap (messages before it are missing), invalid or full (no room for it).",
+		}, []string{"result"}),
+		propagation: create.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "tallygate_revocation_propagation_seconds",
+			Help:    "Time from a revocation at the issuer to its effect at this gate, by the clocks of both.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, nil),
+	}
+	if registerer != nil {
+		registerer.MustRegister(m)
+	}
+	return m
+}
+
+// hold creates the counters, and removes all series once no lease holds a Subscriber.
+func (m *Metrics) hold(lease *reuse.Lease) {
+	lease.Hold("metrics of the feed of revocations", func() {
+		m.current.Store(nil)
+		m.events.Reset()
+		m.propagation.Reset()
+	})
+	for _, result := range []string{applied, gap, invalidWord, full} {
+		m.events.WithLabelValues(result)
+	}
+	m.propagation.WithLabelValues()
+}
+
+func gauge(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("tallygate_revocation_"+name, help, labels, nil)
+}
+
+var (
+	connectedGauge = gauge("stream_connected", "1 while the stream of the issuer's feed of revocations is open.")
+	lastSyncGauge  = gauge("last_sync_timestamp_seconds", "Unix time at which the issuer last said that this gate knows all revocations; 0: never.")
+	sequenceGauge  = gauge("sequence", "Number of the last revocation in the issuer's log that this gate knows.")
+	entriesGauge   = gauge("entries", "Revocations that this gate knows, by kind.", "kind")
+	staleGauge     = gauge("stale", "1 while this gate does not know whether there are more revocations, for longer than max_staleness.")
+)
+
+var kindNames = map[revocation.Kind]string{
+	revocation.Token: "token", revocation.Application: "application", revocation.Partner: "partner",
+	revocation.Certificate: "certificate", revocation.ForeignToken: "foreign_token", revocation.ForeignSubject: "foreign_subject",
+}
+
+// Describe implements [prometheus.Collector].
+func (m *Metrics) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{connectedGauge, lastSyncGauge, sequenceGauge, entriesGauge, staleGauge} {
+		to <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (m *Metrics) Collect(to chan<- prometheus.Metric) {
+	s := m.current.Load()
+	if s == nil {
+		return
+	}
+	send := func(d *prometheus.Desc, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	is := func(b bool) float64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	status := s.Status()
+	send(connectedGauge, is(status.Connected))
+	send(lastSyncGauge, float64(unixMilli(status.LastSync))/1e3)
+	send(sequenceGauge, float64(status.Position.Seq))
+	send(staleGauge, is(status.Stale != nil))
+	for kind, name := range kindNames {
+		send(entriesGauge, float64(s.Set().Len(kind)), name)
+	}
+}
+
+// count counts a message by its result.
+func (m *Metrics) count(result string, propagation time.Duration) {
+	m.events.WithLabelValues(result).Inc()
+	if propagation >= 0 {
+		m.propagation.WithLabelValues().Observe(propagation.Seconds())
+	}
+}

@@ -3,13 +3,20 @@
 package subscriber
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"net/url"
+	"sync"
 	"time"
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/jwks"
+	"github.com/tallygate/tallygate/internal/logsample"
+	"github.com/tallygate/tallygate/internal/refresh"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/revocation"
 )
@@ -27,40 +34,118 @@ type Options struct {
 // A Subscriber keeps a stream to an issuer open, and has the revocations that the stream has brought. It is
 // safe for concurrent use.
 type Subscriber struct {
-	set *revocation.Set
+	issuer   string
+	settings config.Revocations
+	feeds    []*url.URL
+	server   *authserver.Server
+	keys     *jwks.Source
+	known    *knowledge
+	folder   *folder // nil: nothing is kept on disk
+	log      *slog.Logger
+	samples  logsample.Samplers
+	metrics  *Metrics
+	now      func() time.Time
+	timing   timing
+	streams  refresh.Task // runs the streams
+	upkeep   refresh.Task // watches the age of the set, removes old entries and writes the file
+
+	mu     sync.Mutex
+	status Status // the fields about the stream
 }
 
 // ErrStale means that a Subscriber does not know whether its set is complete.
 var ErrStale = errors.New("the revocations are out of date")
 
-// New returns the Subscriber for the feed that settings describe. settings are the authorization server that
-// cfg.Revocations names. New sends no request. While the settings and the contents of their files do not
-// change, all leases share one Subscriber. After a change New makes another Subscriber, which takes over what
-// the previous Subscriber knows.
+var errSettings = errors.New("revocations: the server has no connection or no key set")
+
+// New returns the Subscriber for the feed that cfg.Revocations describes. New reads the state file and sends no request. A state
+// file that cannot be used is logged, and is no error, because the feed has its revocations too. While the settings and the
+// contents of their files do not change, all leases share one Subscriber. After a change New makes another Subscriber, which
+// takes over what the previous Subscriber knows if the settings still trust where that came from.
 func New(cfg *config.Config, options Options) (*Subscriber, error) {
-	return &Subscriber{set: revocation.NewSet()}, nil
+	server := cfg.RevocationServer()
+	if server == nil || options.Server == nil || options.Keys == nil {
+		return nil, errSettings
+	}
+	s := &Subscriber{
+		issuer: string(server.Issuer), settings: *cfg.Revocations, feeds: cfg.Revocations.FeedURLs(server.Issuer),
+		server: options.Server, keys: options.Keys, log: options.Log, metrics: options.Metrics, now: options.Now,
+		timing: defaultTiming(),
+	}
+	options.Metrics.hold(options.Lease)
+	if path := string(s.settings.State); path != "" {
+		s.folder, _ = reuse.Acquire(options.Lease, path, true, func(*folder) (*folder, error) { return &folder{path: path}, nil }, nil)
+	}
+	keys := options.Keys.Key()
+	if keys == nil { // the keys are in a file or in the configuration
+		keys = options.Keys.Latest().Fingerprints()
+	}
+	key := []any{s.settings, s.issuer, server.Algorithms, options.Server.Key(), keys}
+	return reuse.Acquire(options.Lease, string(server.Name), key, s.open, (*Subscriber).close)
+}
+
+// open returns s with what previous or the state file knows.
+func (s *Subscriber) open(previous *Subscriber) (*Subscriber, error) {
+	if previous != nil && previous.issuer == s.issuer && s.server.CanReuse(previous.server) {
+		s.known = previous.known
+		return s, nil
+	}
+	s.known = newKnowledge()
+	if s.folder == nil {
+		return s, nil
+	}
+	switch err := s.folder.load(s.known, s.issuer, s.now()); {
+	case err == nil:
+		s.known.synced.Store(s.known.isFresh(s.now(), s.settings.MaxStaleness))
+	case !errors.Is(err, fs.ErrNotExist):
+		s.log.Warn("file of revocations not used; all revocations are fetched", "file", s.folder.file(), "error", err)
+	}
+	return s, nil
 }
 
 // Start follows the feed in the background until no lease holds s.
-func (s *Subscriber) Start() {}
+func (s *Subscriber) Start() {
+	s.metrics.current.Store(s)
+	s.streams.Start(s.run)
+	s.upkeep.Start(s.maintain)
+}
+
+// close stops the background work and writes the state file.
+func (s *Subscriber) close() {
+	s.streams.Stop()
+	s.upkeep.Stop()
+	s.metrics.current.CompareAndSwap(s, nil)
+}
 
 // Set returns the revocations. The result is always the same Set, which grows.
-func (s *Subscriber) Set() *revocation.Set { return s.set }
+func (s *Subscriber) Set() *revocation.Set { return s.known.set }
 
 // Synced reports whether the set has once been complete in the life of the process, or was complete on disk a
 // shorter time ago than max_staleness. A process that has not synced is not ready.
-func (s *Subscriber) Synced() bool { return false }
+func (s *Subscriber) Synced() bool { return s.known.synced.Load() }
 
 // Current returns nil while the set is complete, as far as can be known: the issuer has said so less than
 // max_staleness ago. Otherwise the error wraps [ErrStale] and says since when. Current is called for every
 // request; it takes no lock, and does not allocate while the set is complete.
-func (s *Subscriber) Current() error { return ErrStale }
+func (s *Subscriber) Current() error {
+	if s.known.isFresh(s.now(), s.settings.MaxStaleness) {
+		return nil
+	}
+	switch heard := s.known.lastHeard(); {
+	case s.known.full.Load():
+		return fmt.Errorf("%w: %w", ErrStale, revocation.ErrFull)
+	case heard.IsZero():
+		return fmt.Errorf("%w: they have not been fetched yet", ErrStale)
+	default:
+		return fmt.Errorf("%w: the issuer was last heard at %s", ErrStale, heard.UTC().Format(time.RFC3339))
+	}
+}
 
 // Status is the state of a Subscriber at one moment, for operators.
 type Status struct {
 	Feed      string              // host of the feed in use or last tried; "" before the first try
 	Connected bool                // the feed has answered and the stream is open
-	Since     time.Time           // when Connected changed
+	Since     time.Time           // when Connected changed; zero before the first try
 	Failure   error               // why the last stream ended or was not opened; nil before the first failure
 	Position  revocation.Position // of the last message
 	LastSync  time.Time           // when the set was last known to be complete; zero: never
@@ -69,4 +154,64 @@ type Status struct {
 }
 
 // Status returns the state of s.
-func (s *Subscriber) Status() Status { return Status{} }
+func (s *Subscriber) Status() Status {
+	s.mu.Lock()
+	status := s.status
+	s.mu.Unlock()
+	status.Position, status.LastSync = s.known.at(), s.known.lastHeard()
+	status.Stale, status.Full = s.Current(), s.known.full.Load()
+	return status
+}
+
+const (
+	// watchInterval is how often the age of the set is looked at, for the log and the file.
+	watchInterval = time.Second
+	// sweepInterval is the time between two removals of entries whose time has passed.
+	sweepInterval = time.Minute
+)
+
+// maintain logs when the set becomes stale or fresh, removes old entries, and writes the state file, until ctx ends. At
+// the end it writes the file once more.
+func (s *Subscriber) maintain(ctx context.Context) {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	stale, swept := false, s.now()
+	for {
+		select {
+		case <-ctx.Done():
+			s.save(true)
+			return
+		case <-tick.C:
+		}
+		// A set that has never been complete is not ready, which says the same.
+		if err := s.Current(); s.Synced() && (err != nil) != stale {
+			stale = err != nil
+			s.logStale(err)
+		}
+		if now := s.now(); now.Sub(swept) >= sweepInterval {
+			swept = now
+			s.known.set.Sweep(now)
+		}
+		s.save(false)
+	}
+}
+
+func (s *Subscriber) logStale(err error) {
+	if err == nil {
+		s.log.Info("revocations are up to date again")
+		return
+	}
+	s.log.Error("revocations are out of date", "when_stale", string(s.settings.WhenStale), "error", err)
+}
+
+// save writes the state file if it is due, or if something has changed at the end.
+func (s *Subscriber) save(end bool) {
+	if s.folder == nil || !s.folder.due(s.known, s.now(), s.settings.MaxStaleness, end) {
+		return
+	}
+	if err := s.folder.save(s.known, s.issuer, s.now()); err != nil {
+		if n := s.samples.Add("file", s.now()); n > 0 {
+			s.log.Warn("file of revocations not written", "file", s.folder.file(), "error", err)
+		}
+	}
+}

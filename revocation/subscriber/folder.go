@@ -1,0 +1,179 @@
+package subscriber
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tallygate/tallygate/revocation"
+)
+
+const (
+	// writeInterval is the least time between two writes of the state file.
+	writeInterval = 10 * time.Second
+	// writeRate bounds the writes in bytes per second. A million revocations are 45 MB, which are then written each 45 s.
+	writeRate = 1_000_000
+)
+
+// A folder keeps what is known in a file. The file is replaced as a whole, so that a process that ends during a write
+// leaves the previous file.
+type folder struct {
+	path string // of the folder
+
+	mu      sync.Mutex // held during a write; a Subscriber and its successor may share the folder
+	changes uint64     // of the knowledge that was written last
+	size    int64      // of the file that was written last
+	tried   time.Time  // when the last write began; zero: never
+	heard   time.Time  // when the set was known to be complete, as the file says
+	written bool       // a write has succeeded
+}
+
+func (f *folder) file() string { return filepath.Join(f.path, "revocations") }
+
+// load adds the entries of the file to known. It returns a missing file as an error that wraps fs.ErrNotExist. After any
+// other error the file is as if it did not exist, except for a file with a time after now: its entries count, and its
+// time and its position do not.
+func (f *folder) load(known *knowledge, issuer string, now time.Time) error {
+	file, err := openState(f.file())
+	if err != nil {
+		return withoutPath(err)
+	}
+	defer func() { _ = file.Close() }()
+	var entries []revocation.Entry
+	flush := func() error {
+		err := known.add(entries)
+		entries = entries[:0]
+		return err
+	}
+	head, err := readState(file, func(head saved) error {
+		if head.issuer != issuer {
+			return errFileIssuer
+		}
+		return nil
+	}, func(e revocation.Entry) error {
+		if entries = append(entries, e); len(entries) == revocation.BatchSize {
+			return flush()
+		}
+		return nil
+	})
+	if err == nil {
+		err = flush()
+	}
+	if err != nil {
+		return err
+	}
+	age := now.Round(0).Sub(head.heard) // by the clock of the machine, because the file is of another process
+	if age < 0 {
+		return errFileFuture
+	}
+	known.restore(head.position)
+	if !head.heard.IsZero() {
+		heard := now.Add(-age)
+		known.heard.Store(&heard)
+	}
+	return nil
+}
+
+var (
+	errFileIssuer = errors.New("the file has the revocations of another issuer")
+	errFileFuture = errors.New("the file is from the future: a clock has been changed")
+)
+
+// due reports whether known should be written: it has changed, or the time at which it was known to be complete has
+// become older than half of staleness. At the end of the process the bounds of the rate do not hold.
+func (f *folder) due(known *knowledge, now time.Time, staleness time.Duration, end bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	rest := max(writeInterval, time.Duration(f.size)*time.Second/writeRate)
+	switch {
+	case known.count() == 0:
+		return false
+	case end:
+		return known.count() != f.changes || !known.lastHeard().Equal(f.heard)
+	case !f.tried.IsZero() && now.Sub(f.tried) < rest:
+		return false
+	}
+	return !f.written || known.count() != f.changes || known.lastHeard().Sub(f.heard) > staleness/2
+}
+
+// save replaces the file by what is known.
+func (f *folder) save(known *knowledge, issuer string, now time.Time) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tried = now
+	// The changes and the position come first, so that what is added meanwhile is in the file as well and causes the next write.
+	changes := known.count()
+	head := saved{issuer: issuer, position: known.at(), heard: known.lastHeard()}
+	size, err := f.replace(head, known.set)
+	if err != nil {
+		return withoutPath(err)
+	}
+	f.changes, f.size, f.heard, f.written = changes, size, head.heard, true
+	return nil
+}
+
+// replace writes a new file beside the file, and renames it.
+func (f *folder) replace(head saved, set *revocation.Set) (size int64, err error) {
+	if err := os.MkdirAll(f.path, 0o700); err != nil {
+		return 0, err
+	}
+	name := f.file() + ".new"
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a process that was killed
+		return 0, err
+	}
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	err = writeState(file, head, set.Each)
+	if err == nil {
+		err = file.Sync()
+	}
+	if about, failed := file.Stat(); failed == nil {
+		size = about.Size()
+	}
+	err = errors.Join(err, file.Close())
+	if err == nil {
+		err = os.Rename(name, f.file())
+	}
+	if err != nil {
+		return 0, errors.Join(err, os.Remove(name))
+	}
+	return size, f.sync()
+}
+
+// sync makes the rename durable.
+func (f *folder) sync() error {
+	folder, err := os.Open(f.path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// openState opens the state file at path. Only the user of this process, or root, may be able to write it.
+func openState(path string) (*os.File, error) {
+	about, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	owner, ok := about.Sys().(*syscall.Stat_t)
+	if !about.Mode().IsRegular() || about.Mode().Perm()&0o022 != 0 || !ok || owner.Uid != 0 && int(owner.Uid) != os.Geteuid() {
+		return nil, fmt.Errorf("%w: its mode is %s", errFileMode, about.Mode())
+	}
+	return os.Open(path)
+}
+
+// withoutPath returns the cause of err without the path, which is in the log line already.
+func withoutPath(err error) error {
+	var failed *fs.PathError
+	if errors.As(err, &failed) {
+		return failed.Err
+	}
+	return err
+}

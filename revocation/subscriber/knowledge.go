@@ -1,0 +1,132 @@
+package subscriber
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tallygate/tallygate/revocation"
+)
+
+// knowledge is what a process knows of the revocations of an issuer. It survives a change of the settings. It is safe
+// for concurrent use.
+type knowledge struct {
+	set *revocation.Set
+
+	mu       sync.Mutex
+	position revocation.Position // the set has every revocation up to here; zero: nothing is known
+	changes  uint64              // counts the changes of set and position
+
+	// heard is when the set was last known to be complete, with a monotonic clock; nil: never, or no longer.
+	heard atomic.Pointer[time.Time]
+	// synced is true from the first time at which the set was known to be complete.
+	synced atomic.Bool
+	full   atomic.Bool // the set had no room for a revocation, and may still lack it
+}
+
+func newKnowledge() *knowledge { return &knowledge{set: revocation.NewSet()} }
+
+// add adds entries to the set. If the set has no room, the set is no longer known to be complete.
+func (k *knowledge) add(entries []revocation.Entry) error {
+	for _, e := range entries {
+		if err := k.set.Add(e); err != nil {
+			k.full.Store(true)
+			k.heard.Store(nil)
+			return err
+		}
+	}
+	k.mu.Lock()
+	k.changes += uint64(len(entries))
+	k.mu.Unlock()
+	return nil
+}
+
+// advance adds the entries of a message that follows after, and moves the position to seq. It returns errGap if a
+// revocation between the position and after is missing.
+func (k *knowledge) advance(epoch string, after, seq uint64, entries []revocation.Entry) error {
+	at := k.at()
+	if epoch != at.Epoch || after > at.Seq {
+		return errGap
+	}
+	if err := k.add(entries); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.position.Epoch == epoch && seq > k.position.Seq {
+		k.position.Seq = seq
+		k.changes++
+	}
+	return nil
+}
+
+// jump moves the position to the end of a snapshot.
+func (k *knowledge) jump(epoch string, seq uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.position.Epoch != epoch || seq > k.position.Seq {
+		k.position = revocation.Position{Epoch: epoch, Seq: seq}
+		k.changes++
+	}
+}
+
+// complete records that the log ended at seq at the time now. It returns false if the position is another position:
+// an issuer whose log ends before the position has not read it completely.
+func (k *knowledge) complete(epoch string, seq uint64, now time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if (k.position != revocation.Position{Epoch: epoch, Seq: seq}) {
+		return false
+	}
+	k.full.Store(false)
+	k.heard.Store(&now)
+	k.synced.Store(true)
+	return true
+}
+
+// restore sets the position after the entries of a file have been added.
+func (k *knowledge) restore(position revocation.Position) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.position = position
+}
+
+// at returns the position.
+func (k *knowledge) at() revocation.Position {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.position
+}
+
+// count returns the number of changes.
+func (k *knowledge) count() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.changes
+}
+
+// forget makes the next stream begin with a snapshot. The set stays.
+func (k *knowledge) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.position = revocation.Position{}
+}
+
+// lastHeard returns when the set was last known to be complete, or the zero time.
+func (k *knowledge) lastHeard() time.Time {
+	if heard := k.heard.Load(); heard != nil {
+		return *heard
+	}
+	return time.Time{}
+}
+
+// isFresh reports whether the set was known to be complete less than limit before now. A time after now counts as
+// unknown.
+func (k *knowledge) isFresh(now time.Time, limit time.Duration) bool {
+	heard := k.heard.Load()
+	if heard == nil {
+		return false
+	}
+	age := now.Sub(*heard)
+	return age >= 0 && age < limit
+}
