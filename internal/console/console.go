@@ -37,6 +37,7 @@ type State struct {
 	Certificates []ListenerCertificate
 	AnchorsEnd   map[config.Name]time.Time // the first end of a partner's anchors; absent or zero without anchors
 	Servers      []validate.ServerStatus
+	Revocations  *Revocations // nil if the process has neither a feed nor an issuer
 
 	// Anchors reads the anchors of a partner from their files.
 	Anchors func(*config.Partner) ([]*x509.Certificate, error)
@@ -65,6 +66,7 @@ func New(source Source) http.Handler {
 	mux.HandleFunc("GET /access", c.access)
 	mux.HandleFunc("GET /access.csv", c.accessCSV)
 	mux.HandleFunc("GET /servers", c.servers)
+	mux.HandleFunc("GET /revocations", c.revocations)
 	mux.HandleFunc("GET /configuration", c.configuration)
 	mux.HandleFunc("GET /assets/{name}", asset)
 	return guard(source.Port, mux)

@@ -154,7 +154,7 @@ func (b *bench) failHandshakes(times int) {
 
 var everyPage = []string{
 	"/", "/partners", "/partners?q=north", "/partner?name=northwind", "/partner?name=borealis", "/partner?name=unknown", "/access",
-	"/access?method=POST&path=/payments", "/access?path=/nothing", "/servers", "/configuration",
+	"/access?method=POST&path=/payments", "/access?path=/nothing", "/servers", "/revocations", "/configuration",
 }
 
 func TestGuard(t *testing.T) {
@@ -259,6 +259,7 @@ func TestHostileValues(t *testing.T) {
 	}
 	b.state.Fault, b.state.Unready = strings.Join(hostile, "\n"), strings.Join(hostile, "\n")
 	b.state.Servers[0].Keys.Failure = errors.New(strings.Join(hostile, "\n"))
+	b.state.Revocations = hostileRevocations()
 	paths := append([]string{"/partners?q=" + "%3Cscript%3Ealert(1)%3C%2Fscript%3E", "/partner?name=%3Cscript%3E", "/access?method=%22%3E%3Cimg+src%3Dx+onerror%3Dalert(1)%3E&path=%22%3E%3Cscript%3E&host=%22%3E%3Cscript%3E"}, everyPage...)
 	for _, path := range paths {
 		body := b.get(path).Body.String()

@@ -7,7 +7,7 @@ import (
 
 // navigation has the pages in the order of the navigation.
 var navigation = []struct{ path, name string }{
-	{"/", "Overview"}, {"/partners", "Partners"}, {"/access", "Access"}, {"/servers", "Servers"}, {"/configuration", "Configuration"},
+	{"/", "Overview"}, {"/partners", "Partners"}, {"/access", "Access"}, {"/servers", "Servers"}, {"/revocations", "Revocations"}, {"/configuration", "Configuration"},
 }
 
 // layout returns the whole page with the given content.
@@ -36,6 +36,9 @@ func (p page) head() g.Node {
 
 func (p page) links() g.Node {
 	return h.Nav(h.Aria("label", "Pages"), h.Ul(g.Map(navigation, func(n struct{ path, name string }) g.Node {
+		if n.path == "/revocations" && !p.Gate.knowsRevocations && p.Nav != n.path {
+			return nil
+		}
 		return h.Li(h.A(h.Href(n.path), g.If(n.path == p.Nav, h.Aria("current", "page")), g.Text(n.name)))
 	})))
 }

@@ -35,6 +35,7 @@ func (v *view) notices(rows []history.Row, all *history.Window, activities map[s
 	noticeHandshakes(rows, all, add)
 	v.noticePartners(rows, activities, add)
 	v.noticeServers(add)
+	v.noticeRevocations(add)
 	v.noticeCertificates(ends, add)
 	slices.SortStableFunc(found, func(a, b notice) int {
 		switch {

@@ -30,6 +30,7 @@ type overviewPage struct {
 	Handshakes table         // failed handshakes by cause; they have no partner and no API
 	Ending     []certificate // the certificates that end first
 	Servers    []server
+	Revoked    *revocationsPart `json:",omitempty"`
 }
 
 // totals counts the requests totals of the last hour.
@@ -65,7 +66,7 @@ func (v *view) overview() overviewPage {
 	activities := v.History.Activities(v.now)
 	ends := v.endings(activities)
 	o := overviewPage{
-		page: v.page("Overview", "/"), Minutes: v.minutes(&all), Servers: v.servers(), Ending: v.shown(ends, mostEnding),
+		page: v.page("Overview", "/"), Minutes: v.minutes(&all), Servers: v.servers(), Revoked: v.revocationsPart(), Ending: v.shown(ends, mostEnding),
 		Totals: totals{all.Sum(history.Granted, history.Minutes), all.Sum(history.Refused, history.Minutes), all.Sum(history.Failed, history.Minutes)},
 		Charts: []chart{
 			newChart("All requests", &all, history.Granted, history.Refused, history.Failed),

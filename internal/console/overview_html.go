@@ -18,7 +18,8 @@ func (o overviewPage) html() g.Node {
 		}),
 		h.Div(class("columns two"),
 			section("ending", "Certificates that end next", certificates(o.Ending)),
-			section("authorization", "Authorization servers", o.servers())))
+			section("authorization", "Authorization servers", o.servers())),
+		g.Iff(o.Revoked != nil, func() g.Node { return section("revocations", "Revocations", o.Revoked.summary()) }))
 }
 
 func (o overviewPage) attention() g.Node {

@@ -39,6 +39,8 @@ type gateState struct {
 	FaultAt  *moment `json:",omitempty"`
 	Partners int
 	APIs     int
+
+	knowsRevocations bool // by a feed or as an issuer
 }
 
 // A view is one request for a page.
@@ -54,7 +56,7 @@ func (v *view) page(title, nav string) page {
 	s := v.state
 	g := gateState{
 		State: "ready", Unready: s.Unready, Version: s.Version, Started: v.moment(s.Started), Up: distance(v.now.Sub(s.Started)), File: s.File, Hash: s.Hash,
-		Loaded: v.moment(s.Loaded), Fault: s.Fault, Partners: len(s.Config.Partners.List), APIs: len(s.Config.APIs),
+		Loaded: v.moment(s.Loaded), Fault: s.Fault, Partners: len(s.Config.Partners.List), APIs: len(s.Config.APIs), knowsRevocations: s.Revocations != nil,
 	}
 	switch {
 	case s.Draining:

@@ -97,7 +97,7 @@ const hostileSubject = `"><img src=x onerror=alert(1)><script>alert(2)</script>`
 
 var pages = []string{
 	"/", "/partners", "/partners?q=ledger", "/partner?name=northwind", "/partner?name=borealis", "/partner?name=unknown", "/partner?name=nobody",
-	"/access", "/access?method=GET&path=/accounts/7", "/servers", "/configuration",
+	"/access", "/access?method=GET&path=/accounts/7", "/servers", "/revocations", "/configuration",
 }
 
 // TestConsole looks at every page of a real gate, which a partner with a hostile certificate has called and

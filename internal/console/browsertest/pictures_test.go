@@ -53,6 +53,7 @@ func TestPictures(t *testing.T) {
 	b := newBrowser(t, startScene(t))
 	for _, p := range []struct{ name, path string }{
 		{"overview", "/"}, {"partner", "/partner?name=borealis"}, {"access", "/access?method=POST&path=/payments"},
+		{"revocations", "/revocations"},
 	} {
 		for _, scheme := range []string{"light", "dark"} {
 			b.look(scheme, 1280, 900)

@@ -67,7 +67,12 @@ authorization_servers:
   - name: keycloak
     issuer: https://id.bank.example/realms/partners
     audiences: [https://api.bank.example]
-    partners: [northwind, borealis, cascade]
+    partners: [northwind, borealis]
+  - name: tallygate
+    issuer: https://as.bank.example
+    audiences: [https://api.bank.example]
+    partners: [cascade]
+    connection: {certificate: {certificate: gate.pem, key: gate-key.pem}}
   - name: appliance
     issuer: https://sso.bank.example
     audiences: [https://api.bank.example]
@@ -118,6 +123,7 @@ partners:
       applications:
         - {client_id: eastgate-reports, certificate: {san_dns: reports.eastgate.example}, apis: [rates]}
 admin: {console: {}}
+revocations: {server: tallygate, client_id: edge-gate}
 `
 
 // night is the time at which the console is shown.
@@ -142,6 +148,7 @@ func newScene() (*scene, error) {
 		AnchorsEnd:   map[config.Name]time.Time{"northwind": ends(2100), "borealis": ends(890), "cascade": ends(21), "dunmore": ends(1400), "eastgate": ends(700)},
 		Servers: []validate.ServerStatus{
 			{Name: "keycloak", Required: true, Keys: &jwks.Status{Fetched: true, Keys: 2, At: night.Add(-4 * time.Minute)}},
+			{Name: "tallygate", Required: true, Keys: &jwks.Status{Fetched: true, Keys: 2, At: night.Add(-2 * time.Minute)}},
 			{Name: "appliance", Required: true, Introspection: &introspect.Status{
 				Suspended: true, Answered: night.Add(-7 * time.Minute), Failure: errors.New("connecting: connection refused"), FailedAt: night.Add(-20 * time.Second),
 			}},
@@ -156,6 +163,7 @@ func newScene() (*scene, error) {
 			return "", ""
 		},
 	}
+	s.state.Revocations = revocations()
 	s.traffic()
 	s.refusals()
 	for name, days := range map[string]int{"northwind": 240, "borealis": 9, "cascade": 310, "dunmore": 120} {
@@ -166,6 +174,24 @@ func newScene() (*scene, error) {
 		})
 	}
 	return s, nil
+}
+
+// revocations returns the revocations of a gate whose feed is connected.
+func revocations() *console.Revocations {
+	at := func(ago time.Duration, kind, subject string) console.RevocationEvent {
+		return console.RevocationEvent{At: night.Add(-ago), Kind: kind, Subject: subject}
+	}
+	return &console.Revocations{
+		Feed: &console.RevocationFeed{
+			Host: "issuer-1.bank.example:9444", Connected: true, Since: night.Add(-7 * time.Hour), Failure: "the stream ended: unexpected EOF",
+			Position: "b1d5c0e7-00000001:48213", Synced: night.Add(-1200 * time.Millisecond),
+		},
+		Entries: []console.RevocationEntries{{Kind: "token", Count: 1204}, {Kind: "application", Count: 17}, {Kind: "partner", Count: 3}, {Kind: "certificate", Count: 41}, {Kind: "foreign_token", Count: 0}, {Kind: "foreign_subject", Count: 6}},
+		Events: []console.RevocationEvent{
+			at(95*time.Second, "certificate", access.Thumbprint(sha256.Sum256([]byte("borealis"))).String()), at(98*time.Second, "application", "borealis-sync"),
+			at(11*time.Minute, "token", "dd6d9f54c50fd25b"), at(26*time.Minute, "token", "910d1b589d5c47cc"), at(5*time.Hour, "foreign_subject", "svc-reports"),
+		},
+	}
 }
 
 // traffic counts an hour of requests.
