@@ -91,11 +91,14 @@ func (t *Trust) Peer(r *http.Request) (*access.Certificate, error) {
 	return t.evaluate(t.connection(r.TLS, now), now)
 }
 
-// evaluate decides about c by the verification of c and the revocation lists. The caller must have
+// evaluate decides about c by the verification of c, the revocation lists and the revocations of an issuer. The caller must have
 // checked the validity period of the leaf.
 func (t *Trust) evaluate(c *connection, now time.Time) (*access.Certificate, error) {
 	if c.verification.err != nil {
 		return nil, denialOf(c.verification.err)
+	}
+	if t.revocations != nil && t.revocations.Certificate(c.client.Thumbprint) {
+		return nil, errRevokedThumbprint
 	}
 	if t.revocation == nil {
 		return c.client, nil
@@ -123,6 +126,9 @@ func (t *Trust) checkConnection(chain []*x509.Certificate, now time.Time) error 
 	v := t.verification(chain, now)
 	if v.err != nil {
 		return denialOf(v.err)
+	}
+	if t.revocations != nil && t.revocations.Certificate(access.ThumbprintOf(chain[0])) {
+		return errRevokedThumbprint
 	}
 	if t.revocation != nil {
 		_, err := t.unrevokedAnchors(v, now)

@@ -1,11 +1,17 @@
 package mtls
 
 import (
+	"errors"
 	"slices"
 	"time"
 
 	"github.com/tallygate/tallygate/access"
 )
+
+// ErrRevokedThumbprint means that an issuer, and not a revocation list, has revoked the certificate.
+var ErrRevokedThumbprint = errors.New("the issuer has revoked the certificate by its thumbprint")
+
+var errRevokedThumbprint = &access.Denial{Reason: access.RevokedCertificate, Err: ErrRevokedThumbprint}
 
 // unrevokedAnchors returns the anchors of v that are reachable over a chain in which no certificate
 // is revoked or has an unknown status. In the common case it returns v.anchors and does not allocate.

@@ -3,6 +3,7 @@ package mtls
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/testpki"
+	"github.com/tallygate/tallygate/revocation"
 )
 
 // listed is a configuration with revocation lists and anchors, each anchor of its own partner.
@@ -240,4 +242,109 @@ func TestUntrustedCrossCertificate(t *testing.T) {
 	trust := l.load(nil)
 	judged(t, trust, []*x509.Certificate{leaf.Cert}, access.UntrustedCertificate)
 	judged(t, trust, []*x509.Certificate{leaf.Cert, crossed}, access.UntrustedCertificate)
+}
+
+// revoke adds the thumbprint of p to set.
+func revoke(t *testing.T, set *revocation.Set, p *testpki.Pair) {
+	t.Helper()
+	if err := set.Add(revocation.Entry{Kind: revocation.Certificate, Subject: p.Thumbprint()}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A certificate that an issuer revokes is refused with the next request and handshake, whatever it chains to.
+func TestRevokedThumbprint(t *testing.T) {
+	root := testpki.NewCA("Root")
+	gone, stays := root.Leaf("gone"), root.Leaf("stays")
+	self := testpki.SelfSigned("self")
+	l := newListed(t, root)
+	l.Listener.ClientCertificates.SelfSigned = true
+	set := revocation.NewSet()
+	options := Options{Revocations: set}
+	trust, err := LoadTrust(l.Config, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := connected(chain(gone))
+	for range 2 {
+		if _, err := trust.Client(open); err != nil {
+			t.Fatal(err)
+		}
+	}
+	judged(t, trust, chain(self), access.Granted)
+	revoke(t, set, gone)
+	revoke(t, set, self)
+	if _, err := trust.Client(open); reason(err) != access.RevokedCertificate || !errors.Is(err, ErrRevokedThumbprint) {
+		t.Errorf("Client on an open connection: %v, want revoked_certificate by its thumbprint", err)
+	}
+	judged(t, trust, chain(gone), access.RevokedCertificate)
+	judged(t, trust, chain(self), access.RevokedCertificate)
+	judged(t, trust, chain(stays), access.Granted)
+	judged(t, trust, chain(testpki.NewCA("Elsewhere").Leaf("gone")), access.Granted) // accepted like every self-signed certificate
+
+	if shown := trust.Presented(open); shown == nil || len(shown.Anchors) != 1 {
+		t.Errorf("Presented = %v, want the certificate with its anchor, for the labels", shown)
+	}
+	healthy := connected(chain(stays))
+	_, _ = trust.Client(healthy)
+	if n := testing.AllocsPerRun(100, func() { _, _ = trust.Client(healthy) }); n > 0 {
+		t.Errorf("Client made %v allocations on a known connection, want 0", n)
+	}
+}
+
+// A reload keeps the Trust only while the revocations are the same.
+func TestReloadOfRevocations(t *testing.T) {
+	root := testpki.NewCA("Root")
+	gone := root.Leaf("gone")
+	l, set := newListed(t, root), revocation.NewSet()
+	revoke(t, set, gone)
+	load := func(previous *Trust, revocations Revocations) *Trust {
+		trust, err := LoadTrust(l.Config, Options{Previous: previous, Revocations: revocations})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return trust
+	}
+	without := load(nil, nil)
+	judged(t, without, chain(gone), access.Granted)
+	with := load(without, set)
+	judged(t, with, chain(gone), access.RevokedCertificate)
+	if load(with, set) != with {
+		t.Error("LoadTrust with the same revocations returned another Trust, want the previous one")
+	}
+	judged(t, load(with, nil), chain(gone), access.Granted)
+	judged(t, load(with, revocation.NewSet()), chain(gone), access.Granted)
+}
+
+// Behind front proxies, the thumbprint counts of the certificate in the header, and of the certificate of the proxy.
+func TestRevokedThumbprintBehindFrontProxy(t *testing.T) {
+	northwind, operator := testpki.NewCA("Northwind Root"), testpki.NewCA("Operator Root")
+	p, q, lb := northwind.Leaf("p"), northwind.Leaf("q"), operator.Leaf("lb", testpki.DNS("lb.internal"))
+	l := newListed(t, northwind)
+	operatorFile, _ := operator.Write(l.dir, "operator")
+	settings := fronting(config.FormatRFC9440)
+	settings.TrustedProxies = proxies(nil, operatorFile, "lb.internal")
+	l.Listener.ClientCertificates.From, l.Listener.ClientCertificates.Header = config.FromHeader, settings
+	set := revocation.NewSet()
+	trust, err := LoadTrust(l.Config, Options{Revocations: set})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect := func(of *testpki.Pair, want access.Reason) {
+		t.Helper()
+		for range 2 { // the second time from the cache
+			if _, err := trust.Client(sent("10.1.2.3", chain(lb), "Client-Cert: "+rfc9440(of.Cert))); reason(err) != want {
+				t.Errorf("Client returned %v, want %s", err, want)
+			}
+		}
+	}
+	expect(p, access.Granted)
+	expect(q, access.Granted)
+	revoke(t, set, p)
+	expect(p, access.RevokedCertificate)
+	expect(q, access.Granted)
+	judged(t, trust.PeerTrust(), chain(lb), access.Granted)
+	revoke(t, set, lb)
+	expect(q, access.NoCertificate)
+	judged(t, trust.PeerTrust(), chain(lb), access.RevokedCertificate)
 }

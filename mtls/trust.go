@@ -46,6 +46,7 @@ type Trust struct {
 	connections  *sync.Map
 	self         weak.Pointer[Trust]
 	revocation   *crl.Checker              // nil without revocation lists
+	revocations  Revocations               // nil if no issuer revokes certificates
 	frontProxies *trustedProxies           // nil if clients connect to the gate and not to a front proxy
 	excluded     map[access.AnchorKey]bool // authorities that no chain may contain
 	log          *slog.Logger
@@ -60,9 +61,18 @@ type Options struct {
 	Memory   *cache.Pool  // nil means a new pool of [cache.DefaultBytes]
 	Log      *slog.Logger // if nil, nothing is logged
 	Metrics  *crl.Metrics // nil means metrics that are not registered
+	// Revocations has the certificates that an issuer has revoked by their thumbprint; nil means that there are
+	// none. Its dynamic type must be comparable.
+	Revocations Revocations
 	// Now is the clock for validity periods and revocation lists. If Now is nil, the clock is
 	// time.Now.
 	Now func() time.Time
+}
+
+// Revocations are the certificates that an issuer has revoked. They are safe for concurrent use.
+type Revocations interface {
+	// Certificate reports whether the certificate with the thumbprint t is revoked.
+	Certificate(t access.Thumbprint) bool
 }
 
 // LoadTrust reads the anchors, and the revocation lists in files, that cfg names. The error joins all
@@ -77,7 +87,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 	t := newTrust(memory)
 	t.selfSigned = cfg.Listener.ClientCertificates.SelfSigned
 	t.serverAuth = acceptsServerAuth(cfg)
-	t.log, t.metrics = options.Log, options.Metrics
+	t.log, t.metrics, t.revocations = options.Log, options.Metrics, options.Revocations
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
@@ -112,8 +122,10 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 	if t.frontProxies != nil { // certificates of front proxies may be revoked too
 		t.frontProxies.trust.authorities = t.authorities
 		t.frontProxies.trust.revocation, t.frontProxies.trust.connections = t.revocation, t.connections
+		t.frontProxies.trust.revocations = t.revocations
 	}
-	if options.Previous != nil && !t.RemovesTrust(previous) && !previous.RemovesTrust(t) && t.revocation.Equal(previous.revocation) {
+	same := t.revocations == previous.revocations && t.revocation.Equal(previous.revocation)
+	if options.Previous != nil && same && !t.RemovesTrust(previous) && !previous.RemovesTrust(t) {
 		return previous, nil
 	}
 	return t, nil
