@@ -1,6 +1,7 @@
 package httpserver
 
 import (
+	"crypto/x509"
 	"net"
 	"sync/atomic"
 	"time"
@@ -14,10 +15,11 @@ type conn struct {
 	raw         net.Conn // the connection below TLS
 	net         net.Conn // the connection with TLS, or raw
 	read, write deadline
-	first       [1]byte     // the first byte after an idle time
-	idle        atomic.Bool // no request has begun, so the server may end the connection
-	used        atomic.Bool // a request has begun on the connection at least once
-	last        atomic.Bool // no further request may begin, see EndIdle
+	first       [1]byte                          // the first byte after an idle time
+	idle        atomic.Bool                      // no request has begun, so the server may end the connection
+	used        atomic.Bool                      // a request has begun on the connection at least once
+	last        atomic.Bool                      // no further request may begin, see endIdle
+	leaf        atomic.Pointer[x509.Certificate] // the client's certificate, from the handshake; nil without a certificate
 }
 
 func newConn(s *Server, raw net.Conn) *conn {
@@ -29,6 +31,14 @@ func newConn(s *Server, raw net.Conn) *conn {
 
 // ends reports whether c must end instead of waiting for a request.
 func (c *conn) ends() bool { return c.server.closing() || c.last.Load() }
+
+// endIdle lets no further request begin on c, and ends c if no request has begun.
+func (c *conn) endIdle() {
+	c.last.Store(true)
+	if c.idle.Load() {
+		_ = c.read.at(past)
+	}
+}
 
 // receive reads from the client within the read deadline.
 func (c *conn) receive(p []byte) (int, error) {
@@ -45,7 +55,7 @@ func (c *conn) wait(until time.Time) {
 	c.idle.Store(true)
 	_ = c.read.at(until)
 	c.write.now(until) // TLS may write while it reads
-	if c.ends() {      // checked after idle is set: closeIdle and EndIdle set what ends reads before they read idle, so at least one of the two goroutines sees the other's write
+	if c.ends() {      // checked after idle is set: closeIdle and endIdle set what ends reads before they read idle, so at least one of the two goroutines sees the other's write
 		c.close()
 		return
 	}

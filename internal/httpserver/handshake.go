@@ -27,6 +27,7 @@ func (c *conn) handshake() {
 	bounded.handshakeDone()
 	bounded.handshake.Ended = time.Now()
 	c.net = secure
+	c.leaf.Store(leafOf(secure))
 	switch secure.ConnectionState().NegotiatedProtocol {
 	case "", "http/1.1":
 		bounded.write = &c.write

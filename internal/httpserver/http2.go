@@ -72,6 +72,7 @@ func (s *Server) newHTTP2() *http.Server {
 		WriteTimeout:      RefusalTimeout, // in force until the handler has the request, see wellFormedHandler
 		IdleTimeout:       limits.IdleTimeout,
 		ConnContext:       mtls.ConnContext,
+		ConnState:         s.http2State,
 		ErrorLog:          s.ErrorLog,
 		// Without this option, net/http answers "OPTIONS *" before the handler sees the request.
 		DisableGeneralOptionsHandler: true,
@@ -110,11 +111,13 @@ func (l *http2Listener) Close() error { return nil }
 
 // serveHTTP2 gives a connection to the HTTP/2 server.
 func (s *Server) serveHTTP2(c *conn, secure *tls.Conn) {
+	s.multiplexed.Store(net.Conn(secure), &http2Conn{leaf: c.leaf.Load()})
 	s.remove(c)
 	_ = secure.SetDeadline(time.Time{})
 	select {
 	case s.http2Conns <- secure:
 	case <-s.closed:
+		s.multiplexed.Delete(net.Conn(secure))
 		_ = secure.Close()
 	}
 }

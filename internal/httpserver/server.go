@@ -56,6 +56,7 @@ type Server struct {
 	listener            net.Listener
 	http2Server         *http.Server // nil without TLS
 	http2Conns          chan net.Conn
+	multiplexed         sync.Map // the connections over HTTP/2: net.Conn to *http2Conn
 	state               atomic.Int32
 	closed              chan struct{} // closed with the state closing
 	parkAfter, patience time.Duration
@@ -196,10 +197,7 @@ func (s *Server) EndIdle() {
 		if !c.used.Load() { // the first request of a new connection is probably on its way
 			continue
 		}
-		c.last.Store(true)
-		if c.idle.Load() {
-			_ = c.read.at(past)
-		}
+		c.endIdle()
 	}
 }
 
