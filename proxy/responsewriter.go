@@ -25,11 +25,14 @@ type responseWriter struct {
 // with an unread body.
 func (w *responseWriter) begin(status int) {
 	w.status = status
-	if w.checked.ambiguous() || w.closing != nil && w.closing() {
-		w.conn.closeAfter()
-	}
-	if w.conn.terminated() != nil { // blockWrites may have been called, but the client gets the refusal
+	refused := w.checked.Decision.Reason
+	if end := w.conn.terminated(); end != nil { // blockWrites may have been called, but the client gets the refusal
+		refused = end.decision.Reason
 		w.conn.setWriteDeadline(time.Time{})
+	}
+	revoked := refused == access.RevokedCertificate && !w.checked.Checks.Trust.BehindProxy() // no request on the connection can be granted
+	if revoked || w.checked.ambiguous() || w.closing != nil && w.closing() {
+		w.conn.closeAfter()
 	}
 }
 
