@@ -31,6 +31,12 @@ type Entry struct {
 	Until    time.Time // the time after which the entry may be removed; zero means never
 }
 
+// ForeignRetention is how long the revocation of another server's token or subject is kept. An event does not say when
+// the revoked tokens expire, and no setting bounds the lifetime of another server's tokens. Access tokens live for
+// minutes, seldom for a day; 31 days include servers whose tokens live for a month. Without an end, a server
+// that reports each logout would fill the set within months.
+const ForeignRetention = 31 * 24 * time.Hour
+
 // ForeignTokenSum returns the Subject of the revocation of the token with this jti that the
 // authorization server with the identifier iss issued. Both parts are hashed together, since two
 // servers may use the same jti.

@@ -84,11 +84,12 @@ func (s *Set) Token(sum [sha256.Size]byte) bool {
 	return ok
 }
 
-// Sweep removes the revocations of tokens whose Until is before now. The revocation of an application, partner, certificate
-// or foreign subject is never removed.
+// Sweep removes the revocations of tokens whose Until is before now, and the revocations of foreign subjects whose IssuedBy
+// is more than [ForeignRetention] before now. The revocation of an application, partner or certificate is never removed.
 func (s *Set) Sweep(now time.Time) {
 	s.tokens.sweep(now.Unix())
 	s.foreignTokens.sweep(now.Unix())
+	s.subjects.sweep(now.Add(-ForeignRetention).Unix())
 }
 
 // Len returns the number of entries of a kind.

@@ -1,0 +1,240 @@
+// Package securityevents receives revocations from other authorization servers as Security Event Tokens (RFC
+// 8417): it polls a server's stream (RFC 8936), and serves the endpoint to which a server pushes (RFC 8935). A
+// token is acknowledged after its revocations are durable. A server may revoke its own tokens alone.
+package securityevents
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/authserver"
+	"github.com/tallygate/tallygate/internal/jwks"
+	"github.com/tallygate/tallygate/internal/refresh"
+	"github.com/tallygate/tallygate/internal/reuse"
+	"github.com/tallygate/tallygate/revocation"
+)
+
+// Options are the inputs of [New] besides the settings of the server. A field is required unless its comment says
+// otherwise.
+type Options struct {
+	Keys   *jwks.Source
+	Remote *authserver.Server // only for polls
+	// Store returns nil once the revocations by the server with the configured name are durable and in effect.
+	Store   func(ctx context.Context, server string, entries []revocation.Entry) error
+	Log     *slog.Logger
+	Metrics *Metrics
+	Now     func() time.Time
+	Lease   *reuse.Lease // holds the receiver
+}
+
+// A Receiver receives the events of one authorization server. It is safe for concurrent use.
+type Receiver struct {
+	server    string // configured name
+	issuer    string
+	settings  config.SecurityEvents
+	leeway    time.Duration
+	keys      *jwks.Source
+	remote    *authserver.Server
+	store     func(ctx context.Context, server string, entries []revocation.Entry) error
+	state     *status
+	pending   acknowledgement // what the next poll reports; only the poll task uses it
+	verifying chan struct{}   // has an element for each pushed token that is being verified
+	task      refresh.Task    // polls
+	log       *slog.Logger
+	metrics   serverMetrics
+	now       func() time.Time
+}
+
+// New returns the receiver for the server that settings describes. settings.SecurityEvents must be set. Leases share the
+// receiver while the settings are unchanged. New sends no request.
+func New(settings config.AuthorizationServer, options Options) (*Receiver, error) {
+	r := &Receiver{
+		server: string(settings.Name), issuer: string(settings.Issuer), settings: *settings.SecurityEvents, leeway: settings.Leeway,
+		keys: options.Keys, remote: options.Remote, store: options.Store, state: &status{synced: make(chan struct{})}, verifying: make(chan struct{}, maxVerifying),
+		log: options.Log, metrics: options.Metrics.forServer(options.Lease, string(settings.Name)), now: options.Now,
+	}
+	if err := r.checkFiles(); err != nil {
+		return nil, err
+	}
+	return reuse.Acquire(options.Lease, r.server, r.key(), func(previous *Receiver) (*Receiver, error) {
+		if previous != nil && r.continues(previous) {
+			r.state = previous.state
+		}
+		return r, nil
+	}, (*Receiver).close)
+}
+
+// key returns the values that r is made from. It returns nil, which equals no other key, if the key set is not
+// fetched: each reload must read this key set again.
+func (r *Receiver) key() any {
+	keys := r.keys.Key()
+	if keys == nil {
+		return nil
+	}
+	key := []any{r.issuer, r.settings, r.leeway, keys}
+	if r.remote != nil {
+		key = append(key, r.remote.Key())
+	}
+	return key
+}
+
+// continues reports whether r receives the stream that previous received, so that the time of the last poll is
+// still of use.
+func (r *Receiver) continues(previous *Receiver) bool {
+	now, before := &r.settings, &previous.settings
+	return r.issuer == previous.issuer && now.Audience == before.Audience && now.Poll != nil && before.Poll != nil &&
+		reflect.DeepEqual(now.Poll.Endpoint, before.Poll.Endpoint)
+}
+
+// checkFiles returns an error if a file with credentials is broken.
+func (r *Receiver) checkFiles() error {
+	var noPoll, noPush error
+	if poll := r.settings.Poll; poll != nil {
+		_, noPoll = authorization(&poll.Authentication)
+	}
+	if push := r.settings.Push; push != nil && push.AuthorizationFile != "" {
+		_, noPush = readLine(push.AuthorizationFile)
+	}
+	return errors.Join(noPoll, noPush)
+}
+
+// Start polls until no lease holds r, if polls are configured. It may be called more than once.
+func (r *Receiver) Start() {
+	if r.settings.Poll != nil {
+		r.task.Start(r.run)
+	}
+}
+
+func (r *Receiver) close() { r.task.Stop() }
+
+// A verdict is what became of a token.
+type verdict struct {
+	id    string // jti; "" if the token is refused
+	fault *fault // nil if the token may be acknowledged
+}
+
+// receive verifies tokens and stores their revocations. The verdicts are in the order of the tokens. With an error nothing
+// may be acknowledged: the tokens cannot be judged now, or their revocations are not durable.
+func (r *Receiver) receive(ctx context.Context, tokens []string) ([]verdict, error) {
+	verdicts := make([]verdict, len(tokens))
+	statements := make([]*statement, 0, len(tokens))
+	var entries []revocation.Entry
+	for i, raw := range tokens {
+		s, err := r.verify(ctx, raw)
+		if f, refused := isFault(err); refused {
+			verdicts[i].fault = f
+			r.metrics.count(invalid)
+			r.log.WarnContext(ctx, "security event refused", "issuer", r.server, "error", f)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		verdicts[i].id = s.id
+		statements, entries = append(statements, s), append(entries, s.entries...)
+	}
+	if len(entries) > 0 {
+		if err := r.store(ctx, r.server, entries); err != nil {
+			r.metrics.add(failed, len(statements))
+			return nil, fmt.Errorf("storing revocations: %w", err)
+		}
+	}
+	for _, s := range statements {
+		r.metrics.count(s.result)
+		r.logStatement(ctx, s)
+	}
+	return verdicts, nil
+}
+
+// logStatement logs what became of a token. It never logs the subject.
+func (r *Receiver) logStatement(ctx context.Context, s *statement) {
+	level := slog.LevelInfo
+	if s.result != applied {
+		level = slog.LevelDebug
+	}
+	for _, t := range s.types {
+		if t == shortType(streamUpdated) { // the server may have paused the stream
+			level = slog.LevelWarn
+		}
+	}
+	r.log.LogAttrs(ctx, level, "security event", slog.String("issuer", r.server), slog.String("events", strings.Join(s.types, " ")), slog.String("result", s.result.String()))
+}
+
+// maxSecretFile bounds a file with a secret in bytes; tokens have a few KB.
+const maxSecretFile = 64 << 10
+
+// readLine returns the only line in a file with a secret.
+func readLine(file config.Path) (string, error) {
+	content, err := os.ReadFile(string(file))
+	if err != nil {
+		return "", fmt.Errorf("reading secret: %w", err)
+	}
+	secret := strings.TrimSpace(string(content))
+	if secret == "" || len(content) > maxSecretFile || strings.ContainsAny(secret, "\r\n\x00") {
+		return "", fmt.Errorf("reading secret %q: expected one line", file)
+	}
+	return secret, nil
+}
+
+var errNoPoll = errors.New("no poll has succeeded yet")
+
+// A status has what is known about the stream. It is safe for concurrent use.
+type status struct {
+	lastSuccess atomic.Pointer[time.Time] // when the last poll that succeeded began; nil before
+	lastError   atomic.Pointer[string]    // of the polls since then; nil without
+	synced      chan struct{}             // closed after the first poll that succeeded
+	once        sync.Once                 // closes synced
+	unstored    atomic.Bool               // a pushed token could not be stored since the last token that was stored
+}
+
+// Current returns nil, or an error if revocations by the server may be unknown: the last poll that succeeded began more than
+// max_staleness ago, or a pushed token could not be stored. Without polls, nothing says whether the server
+// has something to push.
+func (r *Receiver) Current() error {
+	if r.state.unstored.Load() {
+		return access.Denyf(access.RevocationsStale, "a security event of %s could not be stored", r.server)
+	}
+	if r.settings.Poll == nil {
+		return nil
+	}
+	last := r.state.lastSuccess.Load()
+	if last == nil {
+		return access.Denyf(access.RevocationsStale, "security events of %s: %w", r.server, errNoPoll)
+	}
+	if age := r.now().Sub(*last); age > r.settings.MaxStaleness || age < 0 {
+		return access.Denyf(access.RevocationsStale, "the last poll for security events of %s that succeeded began %s ago", r.server, age.Round(time.Second))
+	}
+	return nil
+}
+
+// Synced returns nil once a poll has succeeded, or if no polls are configured. It returns an error if ctx ends before.
+func (r *Receiver) Synced(ctx context.Context) error {
+	if r.settings.Poll == nil {
+		return nil
+	}
+	select {
+	case <-r.state.synced:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("security events of %s: %w", r.server, errNoPoll)
+	}
+}
+
+// WhenStale says what happens to the server's tokens while [Receiver.Current] returns an error.
+func (r *Receiver) WhenStale() config.WhenRevocationsStale { return r.settings.WhenStale }
+
+// Issuer returns the issuer identifier of the server.
+func (r *Receiver) Issuer() string { return r.issuer }
+
+// Server returns the configured name of the server.
+func (r *Receiver) Server() string { return r.server }
