@@ -30,7 +30,7 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 	fetchesKeys := settings.NeedsKeys() && !isLocal && settings.KeySet.File == "" && settings.KeySet.JWKS == ""
 	s.needsMetadata = fetchesKeys && settings.KeySet.URL == nil || settings.Introspection != nil && settings.Introspection.Endpoint == nil
 	// A client certificate without introspection is for the feed of revocations.
-	if fetchesKeys || settings.Introspection != nil || !isLocal && settings.Connection.Certificate != (config.KeyPair{}) {
+	if fetchesKeys || settings.Introspection != nil || settings.Polls() || !isLocal && settings.Connection.Certificate != (config.KeyPair{}) {
 		if s.remote, err = authserver.New(settings, authserver.Options{
 			Log: options.Log, Metrics: v.metrics.metadata, Now: v.now, Metadata: s.needsMetadata, Lease: options.Lease,
 		}); err != nil {

@@ -121,7 +121,7 @@ func (g *Gate) addServers(cfg *config.Config) {
 		g.addServer(acmeListener, settings.HTTPAddress, nil, func(*state) http.Handler { return g.acme })
 	}
 	if own := cfg.Issuer; own != nil {
-		tokens := func(s *state) http.Handler { return g.endConnections(s.Issuer) }
+		tokens := func(s *state) http.Handler { return g.endConnections(s.events.handler(s.Issuer)) }
 		g.addServer(IssuerListener, own.Address, &g.load.Issuer, tokens)
 		if own.MTLSAlias != nil {
 			g.addServer(AliasListener, own.MTLSAlias.Address, &g.load.Issuer, tokens)

@@ -118,7 +118,10 @@ func (g *Gate) prefetch(ctx context.Context, next *state) error {
 	if next.Trust != current.Trust {
 		noLists = next.Trust.Prefetch(ctx)
 	}
-	return errors.Join(noLists, next.Validator.Prefetch(ctx, current.Validator))
+	if err := errors.Join(noLists, next.Validator.Prefetch(ctx, current.Validator)); err != nil {
+		return err
+	}
+	return next.events.prefetch(ctx, current.events)
 }
 
 // errFilesChanging is returned if a file changed during a reload, because the new state may mix old and

@@ -34,6 +34,7 @@ type state struct {
 	Issuer     *issuer.Issuer // nil: no issuer is configured
 	table      *policy.Table
 	Validator  *validate.Validator
+	events     *securityEvents
 	Checks     *authorize.Checks
 	Proxy      *proxy.Proxy
 	tracer     *tracing.Tracer            // nil: no request is traced
@@ -93,7 +94,7 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 	s.directory, noDirectory = acme.LoadDirectoryTrust(cfg.Listener.Certificate.ACME)
 	err := errors.Join(noKeyPairs, noTrust, noIssuer, noValidator, noDirectory)
 	if err == nil {
-		err = s.makeProxy(from)
+		err = errors.Join(s.makeSecurityEvents(from), s.makeProxy(from))
 	}
 	if err != nil {
 		s.release()
@@ -159,6 +160,7 @@ func (s *state) makeValidator(from buildOptions) (err error) {
 			return validate.StatusOf(own.Revoked(*token))
 		}
 	}
+	options.Revoked = s.withSecurityEvents(options.Revoked)
 	if s.cfg.TakesDPoP() {
 		options.DPoP = &s.cfg.DPoP
 	}
@@ -303,13 +305,13 @@ func (s *state) Close() {
 
 var errExpired = errors.New("the listener's certificate has expired or is not yet valid")
 
-// ready returns nil while the partners' listener has a valid certificate.
+// ready returns nil while the partners' listener has a valid certificate, and no events of a required server are missing.
 func (s *state) ready(now time.Time) error {
 	pair, files := s.keyPairs[PartnersListener]
 	if files && (now.Before(pair.Leaf.NotBefore) || now.After(pair.Leaf.NotAfter)) {
 		return errExpired
 	}
-	return nil
+	return s.events.ready(s.cfg.AuthorizationServers)
 }
 
 // warnInsecure warns of settings and file modes that weaken the gate.
@@ -325,6 +327,9 @@ func (s *state) warnInsecure(in *telemetry) {
 	}
 	for i := range s.cfg.AuthorizationServers {
 		server := &s.cfg.AuthorizationServers[i]
+		if e := server.SecurityEvents; e != nil && e.WhenStale == config.ContinueRevocationsStale {
+			in.log.Warn("insecure: tokens are granted although they may have been revoked, if the server's security events are not known", "issuer", string(server.Name), "when_stale", string(e.WhenStale))
+		}
 		if server.Introspection != nil && server.Introspection.InsecureAudienceOptional {
 			in.log.Warn("insecure: introspection responses without aud are accepted", "issuer", string(server.Name))
 		}

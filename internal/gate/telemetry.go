@@ -20,6 +20,7 @@ import (
 	"github.com/tallygate/tallygate/internal/loadshed"
 	"github.com/tallygate/tallygate/internal/tracing"
 	"github.com/tallygate/tallygate/mtls"
+	"github.com/tallygate/tallygate/revocation/securityevents"
 	"github.com/tallygate/tallygate/validate"
 )
 
@@ -33,6 +34,7 @@ type telemetry struct {
 	handshakes *mtls.Handshakes
 	revocation *crl.Metrics
 	spans      *tracing.Metrics
+	events     *securityevents.Metrics
 	expiries   *prometheus.GaugeVec
 	refused    *prometheus.CounterVec
 	load       *loadshed.Shedder
@@ -48,6 +50,7 @@ func newTelemetry(log *slog.Logger) *telemetry {
 	in.handshakes = mtls.NewHandshakes(in.registry, handshakeCauses()...)
 	in.revocation = crl.NewMetrics(in.registry)
 	in.spans = tracing.NewMetrics(in.registry)
+	in.events = securityevents.NewMetrics(in.registry)
 	in.expiries = create.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "tallygate_certificate_not_after_timestamp_seconds",
 		Help: "Unix time at which a certificate ends, by role: server, with the listener as name, or client_ca, the first of a partner's anchors to end, with the partner as name.",

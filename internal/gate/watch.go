@@ -178,6 +178,7 @@ func (g *Gate) startRefresh(ctx context.Context) (stop func()) {
 	now := g.current.Load()
 	var running sync.WaitGroup
 	now.Validator.Start() // Start's background work ends when no state holds the key sets
+	now.events.start()
 	running.Go(func() { now.Trust.Run(ctx) })
 	return func() {
 		cancel()

@@ -1,0 +1,35 @@
+package issuer
+
+import (
+	"context"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/revocation"
+)
+
+const (
+	// maxForeign bounds the revocations of each kind by other authorization servers. It is a quarter of
+	// revocation.MaxEntries, so that the other issuers that share the state find room too.
+	maxForeign = revocation.MaxEntries / 4
+	// storing is the number of revocations that are stored at the same time. The store writes them together.
+	storing = 32
+)
+
+// RevokeForeign returns nil once the revocations by another authorization server are durable and in effect. server is its
+// configured name. The error is [revocation.ErrFull] if there is no room. After an error some of the entries may be
+// stored; storing them again is harmless.
+func (i *Issuer) RevokeForeign(ctx context.Context, server string, entries []revocation.Entry) error {
+	group, _ := errgroup.WithContext(ctx)
+	group.SetLimit(storing)
+	for _, e := range entries {
+		if i.revocations.set.Len(e.Kind) >= maxForeign {
+			return revocation.ErrFull
+		}
+		group.Go(func() error {
+			return i.revocations.add(store.Revocation{Kind: e.Kind, Subject: e.Subject, IssuedBy: e.IssuedBy, Until: e.Until})
+		})
+	}
+	return group.Wait()
+}
