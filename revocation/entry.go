@@ -4,7 +4,9 @@ package revocation
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/tallygate/tallygate/access"
@@ -22,6 +24,17 @@ const (
 	ForeignToken   Kind = 5 // Subject is a [ForeignTokenSum] of another authorization server's token, 32 bytes
 	ForeignSubject Kind = 6 // Subject is a [ForeignSubjectName] at another authorization server: the tokens issued to it until IssuedBy
 )
+
+var kindNames = map[Kind]string{
+	Token: "token", Application: "application", Partner: "partner", Certificate: "certificate",
+	ForeignToken: "foreign_token", ForeignSubject: "foreign_subject",
+}
+
+// Kinds returns all kinds in the order of their values.
+func Kinds() []Kind { return []Kind{Token, Application, Partner, Certificate, ForeignToken, ForeignSubject} }
+
+// String returns the name of k in metrics and on the console, or "" for an unknown kind.
+func (k Kind) String() string { return kindNames[k] }
 
 // An Entry is one revocation.
 type Entry struct {
@@ -56,6 +69,19 @@ func foreignSum(iss, jti string) [sha256.Size]byte {
 func ForeignSubjectName(iss, subject string) string { return iss + "\x00" + subject }
 
 var errEntry = errors.New("a revocation must have exactly one subject of a known form, and issued_by if it revokes the tokens issued until a time")
+
+// Label returns Subject for operators. A token is shown by the first 64 bits of its hash, which for a token of our own
+// issuer is the jti_hash of the log, and a subject at another authorization server is followed by its issuer.
+func (e *Entry) Label() string {
+	switch e.Kind {
+	case Token, ForeignToken:
+		return hex.EncodeToString([]byte(e.Subject[:min(8, len(e.Subject))]))
+	case ForeignSubject:
+		iss, subject, _ := strings.Cut(e.Subject, "\x00")
+		return subject + " at " + iss
+	}
+	return e.Subject
+}
 
 // Check returns an error unless e has a known kind, a subject of the kind's form, and IssuedBy exactly if
 // the kind has one.

@@ -2,6 +2,7 @@ package revocation
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -181,5 +182,25 @@ func BenchmarkRevoked(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// Labels are shown to operators, and never have the whole hash of a token.
+func TestLabel(t *testing.T) {
+	sum := sha256.Sum256([]byte("jti"))
+	for want, e := range map[string]Entry{
+		"northwind":                         {Kind: Partner, Subject: "northwind"},
+		hex.EncodeToString(sum[:8]):         {Kind: Token, Subject: string(sum[:])},
+		"svc-reports at https://id.example": {Kind: ForeignSubject, Subject: ForeignSubjectName("https://id.example", "svc-reports")},
+		"":                                  {Kind: Token},
+	} {
+		if got := e.Label(); got != want {
+			t.Errorf("the label of %v is %q, want %q", e, got, want)
+		}
+	}
+	for _, k := range Kinds() {
+		if k.String() == "" {
+			t.Errorf("kind %d has no name", k)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package subscriber
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,26 @@ func TestFollow(t *testing.T) {
 	}
 	for _, message := range []string{"stream of revocations is open", "no stream of revocations"} {
 		g.log.Wait(t, message)
+	}
+}
+
+// The last 20 revocations that came one by one are kept for operators, the newest first.
+func TestLastEvents(t *testing.T) {
+	s := newIssuer(t, func(c *connection) {
+		c.begin()
+		c.snapshot(1, token("a"))
+		c.heartbeat(1)
+		for i := range 21 {
+			c.set(i+2, application(fmt.Sprint("client-", i)))
+		}
+		c.idle()
+	})
+	g := s.follow(t)
+	gatetest.Eventually(t, "all revocations", func() bool { return g.Set().Len(revocation.Application) == 21 })
+	gatetest.Eventually(t, "all messages", func() bool { return g.count(applied) == 23 })
+	events := g.Status().Events
+	if len(events) != mostRecent || events[0].Entry.Subject != "client-20" || events[mostRecent-1].Entry.Subject != "client-1" || time.Since(events[0].Time) > time.Minute {
+		t.Errorf("Events = %v, want client-20 to client-1", events)
 	}
 }
 

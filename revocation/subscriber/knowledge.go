@@ -1,6 +1,7 @@
 package subscriber
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ type knowledge struct {
 	mu       sync.Mutex
 	position revocation.Position // the set has every revocation up to here; zero: nothing is known
 	changes  uint64              // counts the changes of set and position
+	recent   []Event             // the newest last
 
 	// heard is when the set was last known to be complete, with a monotonic clock; nil: never, or no longer.
 	heard atomic.Pointer[time.Time]
@@ -68,6 +70,25 @@ func (k *knowledge) jump(epoch string, seq uint64) {
 		k.position = revocation.Position{Epoch: epoch, Seq: seq}
 		k.changes++
 	}
+}
+
+// record adds an event to the last events.
+func (k *knowledge) record(e Event) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.recent) == mostRecent {
+		k.recent = slices.Delete(k.recent, 0, 1)
+	}
+	k.recent = append(k.recent, e)
+}
+
+// lastEvents returns the last events, the newest first.
+func (k *knowledge) lastEvents() []Event {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	events := slices.Clone(k.recent)
+	slices.Reverse(events)
+	return events
 }
 
 // complete records that the log ended at seq at the time now. It returns false if the position is another position:

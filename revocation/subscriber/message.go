@@ -120,8 +120,12 @@ func (s *stream) one(m *revocation.SecurityEvent) (propagation time.Duration, er
 	if _, ok := m.Events[revocation.SessionRevoked]; !ok || len(m.Events) != 1 {
 		return -1, invalid("the event is not session-revoked")
 	}
-	if err := s.known.advance(m.Epoch, m.After, m.Seq, []revocation.Entry{m.Entry}); err != nil || !s.live || m.Time.IsZero() {
+	if err := s.known.advance(m.Epoch, m.After, m.Seq, []revocation.Entry{m.Entry}); err != nil {
 		return -1, err
+	}
+	s.known.record(Event{m.Time.Time, m.Entry})
+	if !s.live || m.Time.IsZero() {
+		return -1, nil
 	}
 	return max(0, s.now().Sub(m.Time.Time)), nil
 }

@@ -72,11 +72,6 @@ var (
 	staleGauge     = gauge("stale", "1 while this gate does not know whether there are more revocations, for longer than max_staleness.")
 )
 
-var kindNames = map[revocation.Kind]string{
-	revocation.Token: "token", revocation.Application: "application", revocation.Partner: "partner",
-	revocation.Certificate: "certificate", revocation.ForeignToken: "foreign_token", revocation.ForeignSubject: "foreign_subject",
-}
-
 // Describe implements [prometheus.Collector].
 func (m *Metrics) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{connectedGauge, lastSyncGauge, sequenceGauge, entriesGauge, staleGauge} {
@@ -104,8 +99,8 @@ func (m *Metrics) Collect(to chan<- prometheus.Metric) {
 	send(lastSyncGauge, float64(unixMilli(status.LastSync))/1e3)
 	send(sequenceGauge, float64(status.Position.Seq))
 	send(staleGauge, is(status.Stale != nil))
-	for kind, name := range kindNames {
-		send(entriesGauge, float64(s.Set().Len(kind)), name)
+	for _, kind := range revocation.Kinds() {
+		send(entriesGauge, float64(s.Set().Len(kind)), kind.String())
 	}
 }
 

@@ -151,7 +151,17 @@ type Status struct {
 	LastSync  time.Time           // when the set was last known to be complete; zero: never
 	Stale     error               // what [Subscriber.Current] returns
 	Full      bool                // the set had no room for a revocation
+	Events    []Event             // the last revocations that came one by one, the newest first
 }
+
+// An Event is a revocation that the feed has brought.
+type Event struct {
+	Time  time.Time // when the issuer stored it
+	Entry revocation.Entry
+}
+
+// mostRecent is the number of the last events that are kept for operators.
+const mostRecent = 20
 
 // Status returns the state of s.
 func (s *Subscriber) Status() Status {
@@ -159,7 +169,7 @@ func (s *Subscriber) Status() Status {
 	status := s.status
 	s.mu.Unlock()
 	status.Position, status.LastSync = s.known.at(), s.known.lastHeard()
-	status.Stale, status.Full = s.Current(), s.known.full.Load()
+	status.Stale, status.Full, status.Events = s.Current(), s.known.full.Load(), s.known.lastEvents()
 	return status
 }
 
