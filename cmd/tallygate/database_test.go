@@ -135,7 +135,7 @@ func TestDatabase(t *testing.T) {
 		t.Errorf("revoke in an empty database: %v %s, want a refusal", err, out)
 	}
 	for range 2 {
-		if out, err := a.tallygate("", "issuer", "migrate", "--from", "state", "--config", "database.yaml"); err != nil || !strings.Contains(out, "copied 2 signing keys, 2 tokens and 1 revocations into postgres://") {
+		if out, err := a.tallygate("", "issuer", "migrate", "--from", "state", "--config", "database.yaml"); err != nil || !strings.Contains(out, "copied 2 signing keys, 2 tokens, 1 revocations and 0 audit records into postgres://") {
 			t.Fatalf("migrate: %v %s, want the numbers", err, out)
 		}
 	}

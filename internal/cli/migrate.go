@@ -30,9 +30,9 @@ func migrateCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "migrate",
 		Short: "Copy the issuer's state from a folder into the database",
-		Long: `Migrate copies signing keys, opaque tokens and revocations from the folder of an
-issuer's state into the database that the configuration names with issuer.database, and
-then checks that the database has all of them. Tokens stay valid and revocations stay in
+		Long: `Migrate copies signing keys, opaque tokens, revocations and their audit from the folder
+of an issuer's state into the database that the configuration names with issuer.database,
+and then checks that the database has all of them. Tokens stay valid and revocations stay in
 force.
 
 Stop the issuer first, because only one process at a time may use the folder. Then run
@@ -67,7 +67,7 @@ issuers run, because it has the signing keys.`,
 			if err := errors.Join(err, target.Close()); err != nil {
 				return fmt.Errorf("copying into %s: %w", cfg.Issuer.Database.URL, err)
 			}
-			_, err = fmt.Fprintf(command.OutOrStdout(), "copied %d signing keys, %d tokens and %d revocations into %s\n", n.Keys, n.Tokens, n.Revocations, cfg.Issuer.Database.URL)
+			_, err = fmt.Fprintf(command.OutOrStdout(), "copied %d signing keys, %d tokens, %d revocations and %d audit records into %s\n", n.Keys, n.Tokens, n.Revocations, n.Audit, cfg.Issuer.Database.URL)
 			return err
 		},
 	}

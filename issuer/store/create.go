@@ -54,7 +54,7 @@ func createFile(path string) error {
 
 // createBuckets creates the buckets of a new file and writes the version of the file's format.
 func createBuckets(tx *bbolt.Tx) error {
-	for _, name := range [][]byte{metaBucket, keyBucket, tokenBucket, revocationBucket, expiryBucket, usageBucket} {
+	for _, name := range [][]byte{metaBucket, keyBucket, tokenBucket, revocationBucket, expiryBucket, usageBucket, auditBucket} {
 		if _, err := tx.CreateBucket(name); err != nil {
 			return err
 		}

@@ -10,3 +10,6 @@ const MaxPending = maxPending
 
 // FollowEvery replaces the interval of the empty pages of Follow.
 func (f *File) FollowEvery(interval time.Duration) { f.log.interval = interval }
+
+// LimitAudit replaces the limit of audit records.
+func (f *File) LimitAudit(records uint64) { f.maxAudit = records }

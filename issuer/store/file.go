@@ -55,6 +55,7 @@ type File struct {
 	db            *bbolt.DB
 	file          *os.File // the open file of db
 	maxTokenBytes int64    // bounds the bytes of stored tokens
+	maxAudit      uint64   // bounds the audit records
 	log           log
 
 	changes chan change
@@ -83,7 +84,7 @@ func Open(folder string) (*File, error) {
 		return nil, fmt.Errorf("%q: %w", path, err)
 	}
 	f := &File{
-		path: path, db: db, file: file, maxTokenBytes: defaultTokenBytes,
+		path: path, db: db, file: file, maxTokenBytes: defaultTokenBytes, maxAudit: maxAudit,
 		log: newLog(), changes: make(chan change), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	go f.write()

@@ -150,10 +150,14 @@ func (f *File) Tokens(yield func(sum [32]byte, token Token) error) error {
 const longestSubject = bbolt.MaxKeySize - 10
 
 // Revoke stores revocation. If a revocation with the same kind and subject is already stored, the
-// stored revocation gets the later IssuedBy and the later Until of the two.
+// stored revocation gets the later IssuedBy and the later Until of the two. The texts for the audit must pass
+// [Revocation.CheckAudit].
 func (f *File) Revoke(revocation Revocation) error {
 	if len(revocation.Subject) > longestSubject {
 		return fmt.Errorf("the subject has %d bytes, more than %d", len(revocation.Subject), longestSubject)
+	}
+	if err := revocation.CheckAudit(); err != nil {
+		return err
 	}
 	key := append([]byte{byte(revocation.Kind)}, revocation.Subject...)
 	var merged Revocation
@@ -168,7 +172,7 @@ func (f *File) Revoke(revocation Revocation) error {
 			r = merge(stored, r)
 		}
 		merged = r
-		merged.Subject = revocation.Subject
+		merged.Subject, merged.Actor, merged.Reason = revocation.Subject, "", ""
 		r.Subject = "" // the key has the subject, which may be binary
 		record, err := json.Marshal(r)
 		if err != nil {
@@ -176,6 +180,11 @@ func (f *File) Revoke(revocation Revocation) error {
 		}
 		if err := bucket.Put(key, record); err != nil {
 			return abort(err)
+		}
+		if revocation.Actor != "" {
+			if err := f.addAudit(tx, &revocation); err != nil {
+				return err
+			}
 		}
 		return scheduleExpiry(tx, r.Until, revocationBucket, key)
 	}, func() { f.log.add(merged) })

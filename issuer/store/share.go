@@ -13,8 +13,8 @@ const (
 	// defaultTokenBytes bounds the stored tokens. bbolt's pages are at least half full, so the tokens
 	// take up to twice as much in the file, 512 MiB. A revocation of a token has 33 bytes of key, 42
 	// bytes in expiryBucket, 16 bytes of bbolt for each of the two, and a record of about 70 bytes, in
-	// all less than 200 bytes. So 2^20 revocations take up to 400 MiB more. Together they fit into the
-	// Helm chart's volume of 1 GiB.
+	// all less than 200 bytes. So 2^20 revocations take up to 400 MiB more. Together, and with the audit, they
+	// fit into the Helm chart's volume of 1 GiB.
 	defaultTokenBytes = 256 << 20
 
 	// freeShare says which part of the free space one client may use: an eighth. A client alone can

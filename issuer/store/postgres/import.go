@@ -10,7 +10,7 @@ import (
 
 // Imported is the number of records that [Store.Import] has found in a file and in the database.
 type Imported struct {
-	Keys, Tokens, Revocations int
+	Keys, Tokens, Revocations, Audit int
 }
 
 // errOtherKeys means that the database belongs to another issuer.
@@ -32,6 +32,9 @@ func (s *Store) Import(from *store.File) (n Imported, err error) {
 		return n, err
 	}
 	n.Revocations, err = inParallel(from.Revocations, s.Revoke)
+	if err == nil {
+		n.Audit, err = s.importAudit(from)
+	}
 	if err == nil {
 		n.Tokens, err = inParallel(eachToken(from), func(t newToken) error {
 			if err := s.AddToken(t.sum, t.Token); !errors.Is(err, store.ErrExists) {
@@ -106,7 +109,7 @@ func (s *Store) verifyImport(from *store.File, keys []store.Key) error {
 		}
 		return err
 	})
-	return errors.Join(err, s.checkImport(keys))
+	return errors.Join(err, s.verifyAudit(from), s.checkImport(keys))
 }
 
 // inParallel iterates with each, and calls do with every value, in several goroutines. It returns the

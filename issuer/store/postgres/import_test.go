@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/tallygate/tallygate/internal/testpostgres"
 	"github.com/tallygate/tallygate/issuer/store"
 	"github.com/tallygate/tallygate/issuer/store/postgres"
+	"github.com/tallygate/tallygate/issuer/store/storetest"
 	"github.com/tallygate/tallygate/revocation"
 )
 
@@ -33,7 +35,7 @@ func TestImport(t *testing.T) {
 		wait.Go(func() {
 			if err := errors.Join(
 				file.AddToken(sum(fmt.Sprint(n)), store.Token{Client: "c", Expires: at(int64(1000 + n)), Record: fmt.Append(nil, n)}),
-				file.Revoke(store.Revocation{Kind: revocation.Token, Subject: string(fmt.Append(nil, "\x00\xff", n)), Client: "c", Until: at(int64(1000 + n))}),
+				file.Revoke(store.Revocation{Kind: revocation.Token, Subject: string(fmt.Append(nil, "\x00\xff", n)), Client: "c", Until: at(int64(1000 + n)), Actor: "ä", Reason: fmt.Sprint(n)}),
 			); err != nil {
 				t.Error(err)
 			}
@@ -43,7 +45,7 @@ func TestImport(t *testing.T) {
 	if err := file.Revoke(store.Revocation{Kind: revocation.Partner, Subject: "p", IssuedBy: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
-	want := postgres.Imported{Keys: 2, Tokens: many, Revocations: many + 1}
+	want := postgres.Imported{Keys: 2, Tokens: many, Revocations: many + 1, Audit: many}
 	o := options(t, server.Database())
 	s := open(t, o)
 	for range 2 {
@@ -61,6 +63,11 @@ func TestImport(t *testing.T) {
 	n := 0
 	if err := s.Revocations(func(store.Revocation) error { n++; return nil }); n != many+1 || err != nil {
 		t.Errorf("Revocations returned %d, %v; want %d", n, err, many+1)
+	}
+
+	audit, copied := storetest.Audit(t, file), storetest.Audit(t, s)
+	if diff := cmp.Diff(audit, copied, cmpopts.IgnoreFields(store.AuditRecord{}, "Number")); diff != "" {
+		t.Errorf("the audit (-want +got):\n%.2000s", diff)
 	}
 
 	other := open(t, options(t, server.Database()))

@@ -25,10 +25,13 @@ const (
 
 // Revoke stores revocation at the head of the log. If a revocation with the same kind and subject is
 // already stored, the stored revocation gets the later IssuedBy and the later Until of the two, and
-// moves to the head.
+// moves to the head. The texts for the audit must pass [store.Revocation.CheckAudit].
 func (s *Store) Revoke(revocation store.Revocation) error {
 	if len(revocation.Subject) > maxSubject {
 		return fmt.Errorf("the subject has %d bytes, more than %d", len(revocation.Subject), maxSubject)
+	}
+	if err := revocation.CheckAudit(); err != nil {
+		return err
 	}
 	return s.revocations.add(revocation)
 }
@@ -48,6 +51,10 @@ func (s *Store) storeRevocations(all []store.Revocation) ([]error, error) {
 					ON CONFLICT (kind, subject) DO UPDATE SET seq = excluded.seq, stored = excluded.stored, issued_by = greatest(r.issued_by, excluded.issued_by),
 						until = CASE WHEN r.until IS NULL OR excluded.until IS NULL THEN NULL ELSE greatest(r.until, excluded.until) END`,
 					int16(r.Kind), []byte(r.Subject), head-int64(len(all)-1-i), r.Client, toNullable(r.IssuedBy), toNullable(r.Until))
+				if r.Actor != "" {
+					writes.Queue("INSERT INTO tallygate.audit (kind, subject, issued_by, until, actor, reason) VALUES ($1, $2, $3, $4, $5, $6)",
+						int16(r.Kind), []byte(r.Subject), toNullable(r.IssuedBy), toNullable(r.Until), r.Actor, r.Reason)
+				}
 			}
 			writes.Queue("SELECT pg_notify($1, '')", channel)
 			return tx.SendBatch(ctx, writes).Close()

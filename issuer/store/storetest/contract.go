@@ -27,6 +27,7 @@ type Store interface {
 	Token(sum [32]byte) (token store.Token, ok bool, err error)
 	Revoke(store.Revocation) error
 	Revocations(each func(store.Revocation) error) error
+	Audit(before uint64, limit int) ([]store.AuditRecord, error)
 	Follow(ctx context.Context, apply func(store.Page)) error
 	Sweep(now time.Time) (int, error)
 	Close() error
@@ -37,7 +38,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 	for name, test := range map[string]func(*testing.T, Store){
 		"keys": testKeys, "replaced keys": testReplacedKeys, "tokens": testTokens, "merge": testMerge, "sweep": testSweep, "unstorable": testUnstorable,
 		"reentered": testReentered, "many": testMany, "closing": testClosing, "closed": testClosed,
-		"follow": testFollow, "stored": testStored,
+		"follow": testFollow, "stored": testStored, "audit": testAudit, "audit texts": testAuditTexts,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -279,11 +280,12 @@ func testClosed(t *testing.T, s Store) {
 	_, keys := s.Keys()
 	_, _, token := s.Token(sum("a"))
 	_, sweep := s.Sweep(at(1))
+	_, audit := s.Audit(0, 1)
 	for name, err := range map[string]error{
 		"Keys": keys, "Token": token, "Sweep": sweep, "ReplaceKeys": s.ReplaceKeys(nil, nil),
 		"AddToken":    s.AddToken(sum("a"), store.Token{}),
 		"Revoke":      s.Revoke(store.Revocation{Kind: revocation.Partner, Subject: "p"}),
-		"Revocations": s.Revocations(func(store.Revocation) error { return nil }),
+		"Revocations": s.Revocations(func(store.Revocation) error { return nil }), "Audit": audit,
 	} {
 		if !errors.Is(err, store.ErrClosed) {
 			t.Errorf("%s on a closed state returned %v, want ErrClosed", name, err)

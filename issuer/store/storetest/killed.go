@@ -31,7 +31,7 @@ func WriteUntilKilled(open func() (Store, error), tolerated error) {
 		go func() {
 			for n := 0; ; n++ {
 				id := fmt.Sprintf("%d-%d-%d", os.Getpid(), worker, n)
-				err := s.Revoke(store.Revocation{Kind: revocation.Application, Subject: id, IssuedBy: at(1), Until: at(1 << 35)})
+				err := s.Revoke(store.Revocation{Kind: revocation.Application, Subject: id, IssuedBy: at(1), Until: at(1 << 35), Actor: "a", Reason: id})
 				if err == nil {
 					err = s.AddToken(sum(id), store.Token{Client: "c", Expires: at(1 << 35), Record: []byte("{}")})
 				}
@@ -77,9 +77,11 @@ func RunUntilKilled(t *testing.T, child *exec.Cmd, acknowledged map[string]bool,
 	_ = child.Wait()
 }
 
-// CheckAcknowledged checks that s has the revocation and the token of each acknowledged write.
+// CheckAcknowledged checks that s has the revocation and the token of each acknowledged write, and an audit record for
+// exactly the revocations that it has.
 func CheckAcknowledged(t *testing.T, s Store, acknowledged map[string]bool) {
 	t.Helper()
+	checkAudit(t, s)
 	held := revocations(t, s)
 	for id := range acknowledged {
 		_, token, err := s.Token(sum(id))
