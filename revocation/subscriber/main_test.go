@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -44,7 +45,9 @@ type issuerServer struct {
 	*httptest.Server
 	t      testing.TB
 	ca     *testpki.Pair
+	dir    string // with the gate's certificate
 	answer func(c *connection)
+	opened map[*Subscriber]bool
 
 	mu   sync.Mutex
 	keys []byte
@@ -60,7 +63,7 @@ type connection struct {
 }
 
 func newIssuer(t testing.TB, answer func(c *connection)) *issuerServer {
-	s := &issuerServer{t: t, ca: testpki.NewCA("Internal CA"), answer: answer, keys: testpki.KeySet(key)}
+	s := &issuerServer{t: t, ca: testpki.NewCA("Internal CA"), answer: answer, opened: make(map[*Subscriber]bool), keys: testpki.KeySet(key)}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // broken streams are meant to be broken
 	s.TLS = &tls.Config{
@@ -68,6 +71,9 @@ func newIssuer(t testing.TB, answer func(c *connection)) *issuerServer {
 		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: testpki.Pool(s.ca),
 	}
 	s.StartTLS()
+	s.dir = t.TempDir()
+	s.ca.Leaf("orders-gate").Write(s.dir, "gate")
+	gatetest.WriteFile(t, s.dir+"/ca.pem", s.ca.CertPEM())
 	t.Cleanup(func() {
 		s.CloseClientConnections()
 		s.Close()
@@ -193,11 +199,9 @@ type gateOptions struct {
 // open returns a gate for the feed of s, with short pauses.
 func (s *issuerServer) open(t testing.TB, o gateOptions) *gate {
 	t.Helper()
-	dir := t.TempDir()
-	cert, certKey := s.ca.Leaf("orders-gate").Write(dir, "gate")
-	gatetest.WriteFile(t, dir+"/ca.pem", s.ca.CertPEM())
+	path := func(name string) config.Path { return config.Path(filepath.Join(s.dir, name)) }
 	server := gatetest.AuthorizationServer(func(c *config.AuthorizationServer) {
-		c.Connection = config.Connection{Trust: []config.Path{config.Path(dir + "/ca.pem")}, Certificate: config.KeyPair{Certificate: config.Path(cert), Key: config.Path(certKey)}}
+		c.Connection = config.Connection{Trust: []config.Path{path("ca.pem")}, Certificate: config.KeyPair{Certificate: path("gate.pem"), Key: path("gate-key.pem")}}
 		c.KeySet.URL = gatetest.URL(t, s.URL+"/jwks")
 	})
 	if o.server != nil {
@@ -229,9 +233,12 @@ func (s *issuerServer) open(t testing.TB, o gateOptions) *gate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.timing.pause = func(int) time.Duration { return 5 * time.Millisecond }
-	if o.timing != nil {
-		o.timing(&g.timing)
+	if !s.opened[g.Subscriber] { // one that runs already keeps its times
+		s.opened[g.Subscriber] = true
+		g.timing.pause = func(int) time.Duration { return 5 * time.Millisecond }
+		if o.timing != nil {
+			o.timing(&g.timing)
+		}
 	}
 	keys.Start()
 	if !o.stopped {

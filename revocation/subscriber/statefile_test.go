@@ -1,0 +1,278 @@
+package subscriber
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/gatetest"
+	"github.com/tallygate/tallygate/revocation"
+)
+
+// everyKind has an entry of each kind.
+func everyKind() []revocation.Entry {
+	noon := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
+	return []revocation.Entry{
+		{Kind: revocation.Token, Subject: strings.Repeat("t", 32), Until: noon.Local()},
+		{Kind: revocation.ForeignToken, Subject: strings.Repeat("f", 32)},
+		{Kind: revocation.Certificate, Subject: strings.Repeat("A", 42) + "E"},
+		{Kind: revocation.Application, Subject: "ledger", IssuedBy: noon.Local()},
+		{Kind: revocation.Partner, Subject: "northwind", IssuedBy: noon.Local()},
+		{Kind: revocation.ForeignSubject, Subject: revocation.ForeignSubjectName("https://keycloak.example", "x"), IssuedBy: noon.Local()},
+	}
+}
+
+// known returns a knowledge with entries, which was complete at the time heard.
+func known(t testing.TB, heard time.Time, entries ...revocation.Entry) *knowledge {
+	t.Helper()
+	k := newKnowledge()
+	if err := k.add(entries); err != nil {
+		t.Fatal(err)
+	}
+	k.jump("e", 7)
+	if !heard.IsZero() {
+		k.complete("e", 7, heard)
+	}
+	return k
+}
+
+func entriesOf(k *knowledge) (all []revocation.Entry) {
+	k.set.Each(func(e revocation.Entry) bool { all = append(all, e); return true })
+	return all
+}
+
+// What is saved is loaded again, with its position and its age.
+func TestStateFile(t *testing.T) {
+	now := time.Now()
+	f := &folder{path: filepath.Join(t.TempDir(), "new", "folder")}
+	if err := f.save(known(t, now, everyKind()...), issuer, now); err != nil {
+		t.Fatal(err)
+	}
+	about, err := os.Stat(f.file())
+	if err != nil || about.Mode() != 0o600 {
+		t.Errorf("the file: %v, %v; want mode 0600", about.Mode(), err)
+	}
+	got := newKnowledge()
+	if err := f.load(got, issuer, now.Add(10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(everyKind(), entriesOf(got)); diff != "" {
+		t.Errorf("(-saved +loaded):\n%s", diff)
+	}
+	if at, want := got.at(), (revocation.Position{Epoch: "e", Seq: 7}); at != want {
+		t.Errorf("position %v, want %v", at, want)
+	}
+	if age := now.Add(10 * time.Second).Sub(got.lastHeard()); age < 10*time.Second || age > 10*time.Second+time.Millisecond {
+		t.Errorf("the age is %v, want 10s", age)
+	}
+}
+
+// A file that is cut or changed at any byte adds nothing.
+func TestDamagedFile(t *testing.T) {
+	now := time.Now()
+	f := &folder{path: t.TempDir()}
+	if err := f.save(known(t, now, everyKind()...), issuer, now); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(f.file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	refuse := func(what string, content []byte) {
+		t.Helper()
+		gatetest.WriteFile(t, f.file(), content)
+		got := newKnowledge()
+		if err := f.load(got, issuer, now); err == nil || len(entriesOf(got)) > 0 || !got.lastHeard().IsZero() || got.at().Epoch != "" {
+			t.Errorf("%s: error %v, %d entries, heard at %v, position %v; want an error and nothing else", what, err, len(entriesOf(got)), got.lastHeard(), got.at())
+		}
+	}
+	for i := range good {
+		refuse("cut at "+strconv.Itoa(i), good[:i])
+		changed := bytes.Clone(good)
+		changed[i] ^= 0x11
+		refuse("changed at "+strconv.Itoa(i), changed)
+	}
+	refuse("with more", append(bytes.Clone(good), 0))
+	refuse("of another version", sealed(bytes.Replace(good[:len(good)-sha256.Size], []byte("revocations 1"), []byte("revocations 2"), 1)))
+}
+
+// sealed appends the checksum of content.
+func sealed(content []byte) []byte {
+	sum := sha256.Sum256(content)
+	return append(bytes.Clone(content), sum[:]...)
+}
+
+// A file of another issuer, or that another user could have written, is not used. Of a file from the future the entries
+// count, and neither its position nor its time.
+func TestUnusableFile(t *testing.T) {
+	now := time.Now()
+	for name, tt := range map[string]struct {
+		spoil   func(t *testing.T, path string)
+		issuer  string
+		now     time.Time
+		want    error
+		entries int
+	}{
+		"good":           {want: nil, entries: 6},
+		"missing":        {spoil: func(t *testing.T, path string) { check(t, os.Remove(path)) }, want: fs.ErrNotExist},
+		"another issuer": {issuer: issuer + "/", want: errFileIssuer},
+		"future":         {now: now.Add(-time.Minute), want: errFileFuture, entries: 6},
+		"mode":           {spoil: func(t *testing.T, path string) { check(t, os.Chmod(path, 0o660)) }, want: errFileMode},
+		"link": {spoil: func(t *testing.T, path string) {
+			check(t, os.Rename(path, path+"2"))
+			check(t, os.Symlink(path+"2", path))
+		}, want: errFileMode},
+		"folder": {spoil: func(t *testing.T, path string) { check(t, os.Remove(path)); check(t, os.Mkdir(path, 0o700)) }, want: errFileMode},
+		"pipe":   {spoil: func(t *testing.T, path string) { check(t, os.Remove(path)); check(t, syscall.Mkfifo(path, 0o600)) }, want: errFileMode},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &folder{path: t.TempDir()}
+			check(t, f.save(known(t, now, everyKind()...), issuer, now))
+			if tt.spoil != nil {
+				tt.spoil(t, f.file())
+			}
+			if tt.issuer == "" {
+				tt.issuer = issuer
+			}
+			if tt.now.IsZero() {
+				tt.now = now
+			}
+			got := newKnowledge()
+			err := f.load(got, tt.issuer, tt.now)
+			if !errors.Is(err, tt.want) || len(entriesOf(got)) != tt.entries {
+				t.Errorf("load = %v with %d entries, want %v with %d", err, len(entriesOf(got)), tt.want, tt.entries)
+			}
+			if fresh := got.isFresh(tt.now, time.Minute); fresh != (tt.want == nil) || (got.at().Epoch != "") != fresh {
+				t.Errorf("fresh %t at %v, want %t", fresh, got.at(), tt.want == nil)
+			}
+		})
+	}
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A write that fails leaves the file as it was, and an unfinished file of a killed process is replaced.
+func TestFailedWrite(t *testing.T) {
+	now := time.Now()
+	f := &folder{path: t.TempDir()}
+	check(t, f.save(known(t, now, everyKind()...), issuer, now))
+	gatetest.WriteFile(t, f.file()+".new", []byte("unfinished"))
+	check(t, f.save(known(t, now, everyKind()[:2]...), issuer, now))
+	check(t, os.MkdirAll(f.file()+".new/x", 0o700)) // nothing can be written there
+	if err := f.save(known(t, now, everyKind()[:1]...), issuer, now); err == nil {
+		t.Error("save = nil, want an error")
+	}
+	got := newKnowledge()
+	check(t, f.load(got, issuer, now))
+	if n := len(entriesOf(got)); n != 2 {
+		t.Errorf("%d entries, want the 2 of the last write that succeeded", n)
+	}
+	if file, err := os.OpenFile("/dev/full", os.O_WRONLY, 0); err == nil {
+		defer func() { _ = file.Close() }()
+		if err := writeState(file, saved{issuer: issuer}, got.set.Each); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("writeState on a full disk = %v, want ENOSPC", err)
+		}
+	}
+}
+
+// A process that is killed while it writes leaves a file that the next process uses.
+func TestKilledWriter(t *testing.T) {
+	const variable = "TALLYGATE_TEST_WRITE_STATE"
+	if path := os.Getenv(variable); path != "" {
+		k := known(t, time.Now(), everyKind()...)
+		for i := range 5000 {
+			check(t, k.add([]revocation.Entry{token(strconv.Itoa(i))}))
+		}
+		f := &folder{path: path}
+		for {
+			check(t, f.save(k, issuer, time.Now()))
+		}
+	}
+	f := &folder{path: t.TempDir()}
+	check(t, f.save(known(t, time.Now(), everyKind()...), issuer, time.Now()))
+	for i := range 8 {
+		child := exec.Command(os.Args[0], "-test.run=^TestKilledWriter$")
+		child.Env = append(os.Environ(), variable+"="+f.path)
+		check(t, child.Start())
+		gatetest.Eventually(t, "a write", func() bool { _, err := os.Stat(f.file() + ".new"); return err == nil })
+		time.Sleep(time.Duration(i*i) * 200 * time.Microsecond) // another place in the write each time
+		check(t, child.Process.Kill())
+		_ = child.Wait()
+		got := newKnowledge()
+		if err := f.load(got, issuer, time.Now()); err != nil || len(entriesOf(got)) < 6 {
+			t.Fatalf("after a kill: load = %v with %d entries, want at least 6", err, len(entriesOf(got)))
+		}
+	}
+}
+
+// A gate that restarts while its issuer is away refuses what it refused before. It is ready at once only if its file is
+// younger than max_staleness.
+func TestRestart(t *testing.T) {
+	state := t.TempDir()
+	edit := func(r *config.Revocations) { r.State = config.Path(state) }
+	s := newIssuer(t, func(c *connection) {
+		if c.n > 0 {
+			c.idle()
+			return
+		}
+		c.begin()
+		c.snapshot(1, token("a"))
+		c.heartbeat(1)
+		c.idle()
+	})
+	g := s.open(t, gateOptions{edit: edit})
+	g.current()
+	g.lease.Release() // the end of the process writes the file
+	g = s.open(t, gateOptions{edit: edit})
+	if !g.revoked("a") || !g.Synced() || g.Current() != nil {
+		t.Errorf("after a restart: a revoked %t, synced %t, %v; want true, true, nil", g.revoked("a"), g.Synced(), g.Current())
+	}
+	gatetest.Eventually(t, "a request from the old position", func() bool { got := s.asked(); return len(got) == 2 && got[1] == "e:1" })
+	late := s.open(t, gateOptions{edit: edit, now: func() time.Time { return time.Now().Add(time.Minute) }})
+	if !late.revoked("a") || late.Synced() || !errors.Is(late.Current(), ErrStale) {
+		t.Errorf("a minute after the end: a revoked %t, synced %t, %v; want true, false, ErrStale", late.revoked("a"), late.Synced(), late.Current())
+	}
+}
+
+// A file that cannot be read or written is logged, and the revocations come from the issuer.
+func TestUnusableFolder(t *testing.T) {
+	dir := t.TempDir()
+	gatetest.WriteFile(t, filepath.Join(dir, "file"), nil)
+	gatetest.WriteFile(t, filepath.Join(dir, "revocations"), []byte("garbage"))
+	s := newIssuer(t, func(c *connection) {
+		c.begin()
+		c.snapshot(1, token("a"))
+		c.heartbeat(1)
+		c.idle()
+	})
+	for path, message := range map[string]string{dir: "not used", filepath.Join(dir, "file"): "not written"} {
+		g := s.open(t, gateOptions{edit: func(r *config.Revocations) { r.State = config.Path(path) }})
+		g.current()
+		if !g.revoked("a") {
+			t.Error("a is not revoked")
+		}
+		g.lease.Release()
+		g.log.Wait(t, "file of revocations "+message)
+	}
+	f := &folder{path: dir}
+	if err := f.load(newKnowledge(), issuer, time.Now()); err != nil {
+		t.Errorf("the file after the gate has replaced it: %v, want no error", err)
+	}
+}
