@@ -61,8 +61,8 @@ type Options struct {
 	Memory   *cache.Pool  // nil means a new pool of [cache.DefaultBytes]
 	Log      *slog.Logger // if nil, nothing is logged
 	Metrics  *crl.Metrics // nil means metrics that are not registered
-	// Revocations has the certificates that an issuer has revoked by their thumbprint; nil means that there are
-	// none. Its dynamic type must be comparable.
+	// Revocations has the certificates that an issuer has revoked by their thumbprint; with nil no certificate is revoked by
+	// an issuer. Its dynamic type must be comparable.
 	Revocations Revocations
 	// Now is the clock for validity periods and revocation lists. If Now is nil, the clock is
 	// time.Now.

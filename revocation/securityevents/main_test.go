@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 
@@ -123,8 +124,9 @@ func (s *transmitter) respond(answer http.HandlerFunc) {
 // A receiver is a Receiver with what it has stored.
 type receiver struct {
 	*Receiver
-	clock atomic.Int64 // how far the clock is ahead, in nanoseconds
-	log   gatetest.Log
+	registry *prometheus.Registry
+	clock    atomic.Int64 // how far the clock is ahead, in nanoseconds
+	log      gatetest.Log
 
 	mu      sync.Mutex
 	stored  []revocation.Entry
@@ -174,7 +176,7 @@ func (s *transmitter) receiver(t *testing.T, edits ...func(*config.Authorization
 	for _, edit := range edits {
 		edit(&settings)
 	}
-	r := &receiver{}
+	r := &receiver{registry: prometheus.NewRegistry()}
 	now := func() time.Time { return time.Now().Add(time.Duration(r.clock.Load())) }
 	log, lease := slog.New(slog.NewJSONHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug})), new(reuse.Pool).Lease()
 	t.Cleanup(lease.Release)
@@ -186,7 +188,7 @@ func (s *transmitter) receiver(t *testing.T, edits ...func(*config.Authorization
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Receiver, err = New(settings, Options{Keys: source, Remote: remote, Store: r.put, Log: log, Metrics: NewMetrics(nil), Now: now, Lease: lease})
+	r.Receiver, err = New(settings, Options{Keys: source, Remote: remote, Store: r.put, Log: log, Metrics: NewMetrics(r.registry), Now: now, Lease: lease})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ type Metrics struct {
 // serverMetrics are the series of one server.
 type serverMetrics struct {
 	events      [results]prometheus.Counter
-	lastSuccess prometheus.Gauge
+	lastSuccess prometheus.Gauge // nil without polls
 }
 
 // NewMetrics returns metrics registered with registerer, which may be nil.
@@ -47,13 +47,14 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		}, []string{"issuer", "result"}),
 		lastSuccess: create.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tallygate_security_events_last_success_timestamp_seconds",
-			Help: "Unix time at which the last poll for Security Event Tokens that succeeded began, by issuer; 0 if none succeeded or polls are not configured.",
+			Help: "Unix time at which the last poll for Security Event Tokens that succeeded began, by issuer; 0 if none succeeded.",
 		}, []string{"issuer"}),
 	}
 }
 
-// forServer returns the series of a server. The series are removed once no lease holds the server.
-func (m *Metrics) forServer(lease *reuse.Lease, server string) (s serverMetrics) {
+// forServer returns the series of a server. The series are removed once no lease holds the server. Without polls there is
+// no series of their time, because an alert would take its 0 for a failure.
+func (m *Metrics) forServer(lease *reuse.Lease, server string, polls bool) (s serverMetrics) {
 	lease.Hold("security event metrics of "+server, func() {
 		labels := prometheus.Labels{"issuer": server}
 		m.events.DeletePartialMatch(labels)
@@ -62,7 +63,9 @@ func (m *Metrics) forServer(lease *reuse.Lease, server string) (s serverMetrics)
 	for r := range result(results) {
 		s.events[r] = m.events.WithLabelValues(server, r.String())
 	}
-	s.lastSuccess = m.lastSuccess.WithLabelValues(server)
+	if polls {
+		s.lastSuccess = m.lastSuccess.WithLabelValues(server)
+	}
 	return s
 }
 

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/gatetest"
@@ -106,6 +108,9 @@ func TestPush(t *testing.T) {
 	}
 	if n := len(r.entries()); n != 2 {
 		t.Errorf("%d revocations are stored, want 2", n)
+	}
+	if n, err := testutil.GatherAndCount(r.registry, "tallygate_security_events_last_success_timestamp_seconds"); err != nil || n > 0 {
+		t.Errorf("%d series of the time of polls (%v), want none without polls", n, err)
 	}
 	if strings.Contains(r.log.String(), "9f8e7d") || strings.Contains(r.log.String(), "alice") {
 		t.Errorf("the log has a secret or a subject:\n%s", r.log.String())

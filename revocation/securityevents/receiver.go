@@ -61,7 +61,7 @@ func New(settings config.AuthorizationServer, options Options) (*Receiver, error
 	r := &Receiver{
 		server: string(settings.Name), issuer: string(settings.Issuer), settings: *settings.SecurityEvents, leeway: settings.Leeway,
 		keys: options.Keys, remote: options.Remote, store: options.Store, state: &status{synced: make(chan struct{})}, verifying: make(chan struct{}, maxVerifying),
-		log: options.Log, metrics: options.Metrics.forServer(options.Lease, string(settings.Name)), now: options.Now,
+		log: options.Log, metrics: options.Metrics.forServer(options.Lease, string(settings.Name), settings.SecurityEvents.Poll != nil), now: options.Now,
 	}
 	if err := r.checkFiles(); err != nil {
 		return nil, err
