@@ -18,7 +18,7 @@ type Issuer struct {
 	MaxTokenLifetime time.Duration `yaml:"max_token_lifetime"`                  // the longest lifetime of any token; at most 24 hours
 	RequireBound     bool          `yaml:"require_bound"`                       // forbids bound_tokens: false
 
-	ResourceServers []ResourceServer `yaml:"resource_servers"` // the clients that may introspect tokens
+	ResourceServers []ResourceServer `yaml:"resource_servers"` // the clients that may introspect tokens or read the revocations
 	Governance      Governance       `yaml:"governance"`
 	Limits          IssuerLimits     `yaml:"limits"`
 }
@@ -46,7 +46,8 @@ type Signing struct {
 	Files []Path `yaml:"files" schema:"nonempty,elements"`
 }
 
-// ResourceServer is a client that may introspect tokens whose audience is one of its Resources.
+// ResourceServer is a client that may introspect tokens whose audience is one of its Resources, and may subscribe to the
+// feed of revocations if Revocations is set.
 type ResourceServer struct {
 	ClientID       ClientID              `yaml:"client_id" schema:"required"`      // unique, also among applications
 	Trust          []Path                `yaml:"trust" schema:"nonempty,elements"` // PEM files with anchors; default: the anchors of the partners' listener
@@ -54,6 +55,7 @@ type ResourceServer struct {
 	Authentication Authentication        `yaml:"authentication"`                                // default tls_client_auth
 	Keys           ClientKeys            `yaml:"keys"`                                          // for self_signed_tls_client_auth
 	Resources      []string              `yaml:"resources" schema:"required,nonempty,elements"` // the audiences of this resource server; at least one
+	Revocations    bool                  `yaml:"revocations"`                                   // the client may subscribe to the feed of revocations
 }
 
 // Governance has rules in CEL for the tokens that the issuer grants. The issuer applies the rules in

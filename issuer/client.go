@@ -34,16 +34,24 @@ func (i *Issuer) admit(r *http.Request) (call, error) {
 	if err := checkSingleMethod(r, c.parameters); err != nil {
 		return c, err
 	}
-	if c.certificate, err = i.certificate(r); err == nil {
-		c.client, err = i.authenticate(r.Context(), c.parameters.get("client_id"), c.certificate)
-	}
-	if err != nil {
-		return c, authenticationRefusal(err)
+	if err := i.identify(r, &c); err != nil {
+		return c, err
 	}
 	if !c.client.rate.Allow() {
 		return c, refuse(tooManyRequests, "the client exceeds its request rate")
 	}
 	return c, i.currentRefusal()
+}
+
+// identify authenticates the client that c names by the certificate of r. Every error is a refusal.
+func (i *Issuer) identify(r *http.Request, c *call) (err error) {
+	if c.certificate, err = i.certificate(r); err == nil {
+		c.client, err = i.authenticate(r.Context(), c.parameters.get("client_id"), c.certificate)
+	}
+	if err != nil {
+		return authenticationRefusal(err)
+	}
+	return nil
 }
 
 // authenticationRefusal maps a denial to an error response. A denial for a server fault and a denial

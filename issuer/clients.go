@@ -10,6 +10,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/issuer/feed"
 	"github.com/tallygate/tallygate/issuer/registeredcerts"
 )
 
@@ -28,6 +29,8 @@ type client struct {
 
 	application *application // nil for a resource server
 	audiences   []string     // the audiences whose tokens a resource server may introspect
+
+	subscriptions *rate.Limiter // bounds the subscriptions to the feed of revocations; nil: the client may not subscribe
 }
 
 // An application has the scopes and resources that a client may request, and the defaults.
@@ -79,10 +82,15 @@ func newClients(cfg *config.Config, options *Options) (map[string]*client, error
 	}
 	for i := range cfg.Issuer.ResourceServers {
 		s := &cfg.Issuer.ResourceServers[i]
-		add(&client{
+		c := &client{
 			id: string(s.ClientID), method: s.Authentication, certificate: s.Certificate,
 			anchors: options.ResourceServerAnchors[s.ClientID], audiences: s.Resources,
-		}, s.Keys)
+		}
+		if s.Revocations {
+			per := cfg.Issuer.Limits.PerClient
+			c.subscriptions = rate.NewLimiter(rate.Limit(per.RequestsPerSecond), max(per.Burst, feed.MaxSubscribers))
+		}
+		add(c, s.Keys)
 	}
 	return clients, errors.Join(faults...)
 }

@@ -22,6 +22,7 @@ const (
 	tokenPath      = "/token"
 	introspectPath = "/introspect"
 	revokePath     = "/revoke"
+	feedPath       = "/revocations"
 	keySetPath     = "/jwks"
 	// wellKnown is inserted between the host and the path of the identifier, RFC 8414 section 3.
 	wellKnown = "/.well-known/oauth-authorization-server"
@@ -46,6 +47,7 @@ func (i *Issuer) newEndpoints(base string) []endpoint {
 		{http.MethodPost, base + introspectPath, 20 << 10, i.serveIntrospect},
 		// 16 KiB for the longest token that the gate accepts, and 4 KiB for other parameters: 20 KiB.
 		{http.MethodPost, base + revokePath, 20 << 10, i.serveRevoke},
+		{http.MethodGet, base + feedPath, 0, i.serveFeed},
 		{http.MethodGet, base + keySetPath, 0, i.serveKeySet},
 		{http.MethodGet, wellKnown + base, 0, i.serveMetadata},
 		{http.MethodGet, base + openID, 0, i.serveMetadata},
@@ -65,8 +67,8 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			writeFault(w, methodNotAllowed)
 			return
 		}
-		// The key set and the metadata are always served, because serving them is cheap and gates
-		// need them during an overload too.
+		// The key set, the metadata and the feed of revocations are always served, because serving them is
+		// cheap and gates need them during an overload too.
 		if r.Method == http.MethodPost && i.overloaded != nil && i.overloaded() {
 			writeFault(w, temporarilyUnavailable)
 			return
@@ -93,10 +95,11 @@ type endpointURLs struct {
 	Token         string `json:"token_endpoint"`
 	Introspection string `json:"introspection_endpoint"`
 	Revocation    string `json:"revocation_endpoint"`
+	Feed          string `json:"revocation_feed_endpoint"` // our own member
 }
 
 func endpointsAt(base string) endpointURLs {
-	return endpointURLs{Token: base + tokenPath, Introspection: base + introspectPath, Revocation: base + revokePath}
+	return endpointURLs{Token: base + tokenPath, Introspection: base + introspectPath, Revocation: base + revokePath, Feed: base + feedPath}
 }
 
 // metadata is the metadata of RFC 8414 section 2, with the members of RFC 8705 sections 3.3 and 5 and

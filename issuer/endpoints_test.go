@@ -20,7 +20,7 @@ func TestMetadata(t *testing.T) {
 			s := newHarness(t, test.path)
 			a := s.send(nil, "GET", test.wellKnown, nil, "")
 			const methods, endpoints = `["tls_client_auth","self_signed_tls_client_auth"]`,
-				`"token_endpoint":"BASE/token","introspection_endpoint":"BASE/introspect","revocation_endpoint":"BASE/revoke"`
+				`"token_endpoint":"BASE/token","introspection_endpoint":"BASE/introspect","revocation_endpoint":"BASE/revoke","revocation_feed_endpoint":"BASE/revocations"`
 			want := strings.ReplaceAll(`{"issuer":"IDENTIFIER",`+endpoints+`,"jwks_uri":"BASE/jwks",`+
 				`"response_types_supported":[],"grant_types_supported":["client_credentials"],`+
 				`"token_endpoint_auth_methods_supported":`+methods+`,"introspection_endpoint_auth_methods_supported":`+methods+

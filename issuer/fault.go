@@ -19,6 +19,7 @@ const (
 	invalidScope
 	invalidTarget
 	unauthorizedClient
+	notSubscriber
 	accessDenied
 	invalidDPoPProof
 	unsupportedGrantType
@@ -43,6 +44,7 @@ var faults = [...]struct {
 	invalidScope:         {"invalid_scope", http.StatusBadRequest, "A requested scope is malformed or not registered for this client."},
 	invalidTarget:        {"invalid_target", http.StatusBadRequest, "A requested resource is unknown, malformed or not open to this client."}, // RFC 8707 section 2
 	unauthorizedClient:   {"unauthorized_client", http.StatusBadRequest, "The client may not use this grant type."},
+	notSubscriber:        {"unauthorized_client", http.StatusForbidden, "The client may not subscribe to the feed of revocations."},
 	accessDenied:         {"access_denied", http.StatusBadRequest, "A rule of the authorization server refuses the request."},
 	invalidDPoPProof:     {"invalid_dpop_proof", http.StatusBadRequest, "The DPoP proof is malformed, expired, or made for another request."}, // RFC 9449 section 5
 	tooManyRequests:      {"temporarily_unavailable", http.StatusTooManyRequests, "Too many requests; try again later."},                      // RFC 6585 section 4

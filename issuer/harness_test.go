@@ -75,6 +75,7 @@ type harness struct {
 	// certificate replaces checkCertificate if it is set before the first request.
 	certificate func(*http.Request) (*access.Certificate, error)
 
+	latest     atomic.Pointer[issuer.Issuer] // the issuer after the last reload
 	configured *config.Config
 	options    issuer.Options
 
@@ -179,11 +180,12 @@ func newHarness(t *testing.T, path string, edits ...func(*config.Config)) *harne
 			"northwind": {anchor(northCA.Cert)}, "southridge": {anchor(southCA.Cert)}, "shut": {anchor(southCA.Cert)},
 		},
 		ResourceServerAnchors: map[config.ClientID][]access.AnchorKey{
-			"accounts-api": {anchor(northCA.Cert)}, "payments-api": {anchor(northCA.Cert)},
+			"accounts-api": {anchor(northCA.Cert)}, "payments-api": {anchor(northCA.Cert)}, "orders-gate": {anchor(northCA.Cert)},
 		},
 		Certificate: func(r *http.Request) (*access.Certificate, error) { return s.certificate(r) },
 		Log:         slog.New(slog.NewJSONHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics:     s.metrics,
+		Current:     s.latest.Load,
 		Lease:       s.pool.Lease(),
 		Now:         func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) },
 	}
@@ -194,6 +196,7 @@ func newHarness(t *testing.T, path string, edits ...func(*config.Config)) *harne
 	if err := s.issuer.Open(); err != nil {
 		t.Fatal(err)
 	}
+	s.latest.Store(s.issuer)
 	server.StartTLS()
 	t.Cleanup(func() {
 		server.Close()
@@ -373,6 +376,7 @@ var answers = map[string]struct {
 	"temporarily_unavailable": {503,
 		`{"error":"temporarily_unavailable","error_description":"The request cannot be handled now; try again later."}`},
 	"invalid_target":      {400, `{"error":"invalid_target","error_description":"A requested resource is unknown, malformed or not open to this client."}`},
+	"not_subscriber":      {403, `{"error":"unauthorized_client","error_description":"The client may not subscribe to the feed of revocations."}`},
 	"unauthorized_client": {400, `{"error":"unauthorized_client","error_description":"The client may not use this grant type."}`},
 	"invalid_dpop_proof":  {400, `{"error":"invalid_dpop_proof","error_description":"The DPoP proof is malformed, expired, or made for another request."}`},
 	"access_denied":       {400, `{"error":"access_denied","error_description":"A rule of the authorization server refuses the request."}`},

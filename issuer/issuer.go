@@ -16,12 +16,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/reuse"
+	"github.com/tallygate/tallygate/issuer/feed"
 	"github.com/tallygate/tallygate/issuer/keyring"
 	"github.com/tallygate/tallygate/issuer/proof"
 	"github.com/tallygate/tallygate/issuer/rules"
@@ -44,6 +46,12 @@ type Options struct {
 	Now         func() time.Time // nil means time.Now
 	// Overloaded reports whether a request must be refused for lack of capacity. Nil means never.
 	Overloaded func() bool
+	// Requests counts the concurrent requests, the request that is served among them. A stream of revocations is
+	// taken out for as long as it is open, because it would count as load for weeks. Nil means that requests are not counted.
+	Requests *atomic.Int64
+	// Current returns the issuer of the present configuration, which judges open streams of revocations. Nil means this
+	// issuer.
+	Current func() *Issuer
 	// Lease shares the state, keys, revocations and metrics with the issuer before a reload, so that
 	// the new issuer needs no call of Open. Closing either issuer closes the state. Both issuers must
 	// have the same settings of the state.
@@ -69,17 +77,36 @@ type Issuer struct {
 	log         *slog.Logger
 	now         func() time.Time
 	overloaded  func() bool // nil means that the issuer is never overloaded
+	requests    *atomic.Int64
+	latest      func() *Issuer
 	*shared
 }
 
 // shared has the values that all issuers of a process share across reloads.
 type shared struct {
 	revocations    *revocations
+	feed           *feed.Feed
 	metrics        *metrics
 	latestIssuedAt atomic.Int64 // Unix seconds
 
 	state state         // nil until Open
 	keys  *keyring.Ring // nil until Open
+}
+
+func newShared(identifier string, options *Options) (*shared, error) {
+	s := &shared{revocations: newRevocations()}
+	var noMetrics, noFeed error
+	s.metrics, noMetrics = newMetrics(options.Metrics)
+	s.feed, noFeed = feed.New(feed.Options{
+		Issuer: identifier, Set: s.revocations.set, Complete: s.revocations.complete, Log: options.Log, Metrics: options.Metrics, Now: options.Now,
+		Sign: func(typ string, claims jwt.Claims) (string, error) { return s.keys.Sign(typ, claims) },
+		KeyVersion: func() uint64 {
+			_, version := s.keys.Set()
+			return version
+		},
+	})
+	s.revocations.publish = s.feed.Publish
+	return s, errors.Join(noMetrics, noFeed)
 }
 
 // New returns the authorization server for cfg.Issuer, which must not be nil. It reads the files that
@@ -98,6 +125,8 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 		log:         options.Log,
 		now:         options.Now,
 		overloaded:  options.Overloaded,
+		requests:    options.Requests,
+		latest:      options.Current,
 	}
 	for _, p := range cfg.Partners.List {
 		i.partners[string(p.Name)] = true
@@ -107,10 +136,7 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 	}
 	i.revoking = revocation.NewRules(cfg, cfg.Issuer.Issuer)
 	var noShared, noRules, noClients, noPath, noRates error
-	i.shared, noShared = reuse.Acquire(options.Lease, "issuer", true, func(*shared) (*shared, error) {
-		metrics, err := newMetrics(options.Metrics)
-		return &shared{revocations: newRevocations(), metrics: metrics}, err
-	}, nil)
+	i.shared, noShared = reuse.Acquire(options.Lease, "issuer", true, func(*shared) (*shared, error) { return newShared(i.identifier, &options) }, nil)
 	i.policy, noRules = rules.Compile(cfg)
 	i.clients, noClients = newClients(cfg, &options)
 	i.base, noPath = pathOf(i.identifier)

@@ -43,9 +43,8 @@ type revocations struct {
 	set   *revocation.Set
 	state state
 	limit int // of revoked tokens
-	// publish is called with each page of the state's log after the revocations of the page are in set. Pages are left
-	// out while set lacks a stored revocation, so the next page may not continue the page before it. Nil means that
-	// nothing reads the log.
+	// publish is called with each page of the state's log after the revocations of the page are in set, unless complete
+	// returns an error. Nil means that nothing reads the log.
 	publish func(store.Page)
 
 	missed   atomic.Int64 // number of stored revocations that set did not take
@@ -90,7 +89,7 @@ func (s *revocations) take(page store.Page) {
 	for i := range page.Additions {
 		_ = s.put(&page.Additions[i].Revocation) // complete returns the error
 	}
-	if s.publish != nil && s.complete() == nil {
+	if s.publish != nil {
 		s.publish(page)
 	}
 }

@@ -72,13 +72,23 @@ func (g *Gate) begin(ctx context.Context) (waited <-chan struct{}) {
 	delay := g.current.Load().cfg.Drain.Delay
 	g.log.InfoContext(ctx, "draining", "delay", delay.String())
 	close(g.draining)
-	time.AfterFunc(delay/2, func() { g.closeAfterResponse.Store(true) })
+	time.AfterFunc(delay/2, func() {
+		g.closeAfterResponse.Store(true)
+		g.endRevocationStreams()
+	})
 	over := make(chan struct{})
 	time.AfterFunc(delay, func() {
 		g.delayElapsed.Store(true)
 		close(over)
 	})
 	return over
+}
+
+// endRevocationStreams ends the streams of revocations, so that their subscribers move to another issuer.
+func (g *Gate) endRevocationStreams() {
+	if own := g.current.Load().Issuer; own != nil {
+		own.EndStreams()
+	}
 }
 
 // endIdle ends the idle connections of all servers but the admin server, the last.
@@ -133,6 +143,7 @@ func (g *Gate) endConnections(h http.Handler) http.Handler {
 func (g *Gate) shutdown(timeout time.Duration) error {
 	close(g.listenersClosing)
 	g.closeAfterResponse.Store(true) // not yet true if there was no drain delay, as after SIGINT
+	g.endRevocationStreams()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	ending := time.AfterFunc(timeout/2, g.streams.End)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/filewatch"
+	"github.com/tallygate/tallygate/issuer"
 	"github.com/tallygate/tallygate/mtls"
 )
 
@@ -104,7 +105,7 @@ func (g *Gate) validate(cfg *config.Config) error { return g.current.Load().cfg.
 // state.
 func (g *Gate) build(cfg *config.Config) (*state, error) {
 	return buildState(cfg, buildOptions{
-		telemetry: g.telemetry, pool: &g.pool, trust: g.trust, streams: g.streams, acme: g.acme, closing: g.closeAfterResponse.Load,
+		telemetry: g.telemetry, pool: &g.pool, trust: g.trust, issuer: func() *issuer.Issuer { return g.current.Load().Issuer }, streams: g.streams, acme: g.acme, closing: g.closeAfterResponse.Load,
 	})
 }
 

@@ -46,13 +46,14 @@ type state struct {
 // buildOptions are the inputs of buildState besides the configuration.
 type buildOptions struct {
 	*telemetry
-	trust   func() *mtls.Trust // returns the current state's Trust; called only after the first state is built
-	acme    *acme.Manager      // provides certificates that are not in files; nil for a command that does not serve
-	streams *proxy.Streams     // nil for a command that does not serve
-	pool    *reuse.Pool        // objects to share with other states; nil: nothing is shared
-	closing func() bool        // reports whether responses must close their connections; nil: no response must
-	own     *LocalIssuer       // the running issuer of another process; nil: the state's own issuer
-	at      time.Time          // the time at which requests are judged; zero: the time of the request
+	trust   func() *mtls.Trust    // returns the current state's Trust; called only after the first state is built
+	issuer  func() *issuer.Issuer // returns the current state's Issuer; called only after the first state is built
+	acme    *acme.Manager         // provides certificates that are not in files; nil for a command that does not serve
+	streams *proxy.Streams        // nil for a command that does not serve
+	pool    *reuse.Pool           // objects to share with other states; nil: nothing is shared
+	closing func() bool           // reports whether responses must close their connections; nil: no response must
+	own     *LocalIssuer          // the running issuer of another process; nil: the state's own issuer
+	at      time.Time             // the time at which requests are judged; zero: the time of the request
 }
 
 // clock returns the clock by which requests are judged, or nil for the clock of the machine.
@@ -129,7 +130,7 @@ func (s *state) makeIssuer(from buildOptions) (err error) {
 	s.Issuer, err = issuer.New(s.cfg, issuer.Options{
 		Anchors: s.Trust.Anchors(), ResourceServerAnchors: s.Trust.ResourceServerAnchors(),
 		Certificate: s.Trust.Peer, Log: from.log, Metrics: from.registry, Lease: s.lease, Now: from.clock(),
-		Overloaded: from.load.Overloaded(&from.load.Issuer, s.cfg.Listener.Limits.Requests),
+		Overloaded: from.load.Overloaded(&from.load.Issuer, s.cfg.Listener.Limits.Requests), Requests: &from.load.Issuer, Current: from.issuer,
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,103 @@
+package feed
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/revocation"
+)
+
+// A ring has the recent revocations of one epoch of a log, in the order of their numbers. A reader whose position is
+// at floor or later needs nothing but the events behind its position.
+type ring struct {
+	size   int // the least number of events that are kept
+	epoch  string
+	floor  uint64 // the number before the first event
+	head   uint64 // the number up to which the log was read
+	events []*event
+}
+
+// An event is a revocation at its place in the log.
+type event struct {
+	message
+	after, seq uint64 // as in [revocation.SecurityEvent]
+	entry      revocation.Entry
+	stored     time.Time
+	issued     time.Time
+	operator   bool // an operator has revoked, and not a client its own token
+}
+
+var (
+	errGap  = errors.New("a page of the log does not continue the page before it")
+	errBack = errors.New("the log ends before a number that was read from it")
+)
+
+// take adds page to r. complete says that at the time of the reading nothing was stored behind the head. A page of another
+// epoch empties r. With an error r is unchanged, except that it may have changed to the page's epoch.
+func (r *ring) take(page *store.Page, now time.Time) (complete bool, err error) {
+	if page.Epoch != r.epoch {
+		*r = ring{size: r.size, epoch: page.Epoch}
+	}
+	if page.After > r.head || page.Seq < page.After {
+		return false, fmt.Errorf("%w: the page begins behind %d, and the log was read up to %d", errGap, page.After, r.head)
+	}
+	last := page.After
+	for i := range page.Additions {
+		a := &page.Additions[i]
+		if a.Seq <= last || a.Seq > page.Seq {
+			return false, fmt.Errorf("%w: the number %d comes after %d, and the page ends with %d", errGap, a.Seq, last, page.Seq)
+		}
+		last = a.Seq
+	}
+	if len(page.Additions) == 0 && page.After == page.Seq {
+		if page.Seq < r.head {
+			return false, fmt.Errorf("%w: it ends with %d, and was read up to %d", errBack, page.Seq, r.head)
+		}
+		return true, nil
+	}
+	for i := range page.Additions {
+		r.add(&page.Additions[i], now)
+	}
+	r.head = max(r.head, page.Seq)
+	r.trim()
+	return false, nil
+}
+
+// add adds a as an event, unless a was read before, as when a log is read again after a lost connection.
+func (r *ring) add(a *store.Addition, now time.Time) {
+	if a.Seq <= r.head {
+		return
+	}
+	e := &event{after: r.head, seq: a.Seq, entry: a.Entry(), stored: a.Stored, issued: now, operator: a.Client == ""}
+	if e.stored.IsZero() {
+		e.stored = now
+	}
+	r.events = append(r.events, e)
+	r.head = a.Seq
+}
+
+// trim removes the oldest events when there are twice as many as must be kept.
+func (r *ring) trim() {
+	if len(r.events) < 2*r.size {
+		return
+	}
+	drop := len(r.events) - r.size
+	r.floor = r.events[drop-1].seq
+	r.events = slices.Clone(r.events[drop:])
+}
+
+// behind returns the events behind seq, which is at floor or later. The caller must not change them.
+func (r *ring) behind(seq uint64) []*event {
+	first := sort.Search(len(r.events), func(i int) bool { return r.events[i].seq > seq })
+	return r.events[first:]
+}
+
+// outdates reports whether so many events were added behind seq that a snapshot up to seq should not be sent to
+// further readers: r would drop these events while it is sent.
+func (r *ring) outdates(seq uint64) bool {
+	return seq < r.floor || len(r.events) > r.size/2 && len(r.behind(seq)) > r.size/2
+}

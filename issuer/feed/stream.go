@@ -1,0 +1,278 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/tallygate/tallygate/internal/logsample"
+	"github.com/tallygate/tallygate/revocation"
+)
+
+// A Subscription is a request for a stream.
+type Subscription struct {
+	ClientID, Address string
+	// Position is where the subscriber has stopped reading; the zero Position: it has read nothing.
+	Position revocation.Position
+	// Recheck returns an error when the subscriber may not read any more.
+	Recheck func() error
+}
+
+const (
+	// fewEvents is the number of events up to which a subscriber that is behind gets them one by one, as all other
+	// subscribers do. More are sent as a batch, which costs the subscriber one signature.
+	fewEvents = 8
+	// manyEvents is the number of events that are sent at once while there may be no batches.
+	manyEvents = 64
+)
+
+// comment keeps a stream alive. It says nothing.
+var comment = []byte(":\n\n")
+
+// A stream is the state of one subscriber.
+type stream struct {
+	feed    *Feed
+	control *http.ResponseController
+	w       http.ResponseWriter
+	Subscription
+
+	snapshot  *snapshot // nil: none is being read
+	part      int       // the next part of snapshot
+	ahead     time.Time // when the feed began to wait for its log to reach Position; zero: it does not wait
+	beat      *batch    // the last heartbeat sent
+	beatAt    time.Time
+	rechecked time.Time
+	wroteAt   time.Time
+
+	events, batches, snapshots int // sent messages
+}
+
+// A cut is the error that ends a stream.
+type cut struct {
+	cause string // a label of the metric, or byClient
+	err   error
+}
+
+func (c *cut) Error() string { return c.cause + ": " + c.err.Error() }
+
+// Serve answers a request with a stream, and returns nil after its end. With an error, it has written nothing. The
+// caller has authenticated the subscriber.
+func (f *Feed) Serve(w http.ResponseWriter, r *http.Request, s Subscription) error {
+	if err := f.enter(); err != nil {
+		return err
+	}
+	defer f.leave()
+	began := time.Now()
+	st := &stream{feed: f, control: http.NewResponseController(w), w: w, Subscription: s, rechecked: began}
+	if n := f.sampled(&f.opened, &s); n > 0 {
+		f.options.Log.InfoContext(r.Context(), "revocation stream opened", "client_id", s.ClientID, "remote", s.Address, "count", n, "position", s.Position.String())
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusOK)
+	end := st.write(comment)
+	if end == nil {
+		end = st.run(r.Context())
+	}
+	if st.snapshot != nil {
+		f.closeSnapshot(st.snapshot)
+	}
+	if end.cause != byClient {
+		f.metrics.dropped.WithLabelValues(end.cause).Inc()
+	}
+	if n := f.sampled(&f.closed, &s); n > 0 {
+		f.options.Log.InfoContext(r.Context(), "revocation stream ended", "client_id", s.ClientID, "remote", s.Address, "count", n, "cause", end.cause, "error", end.err.Error(),
+			"position", st.Position.String(), "duration_ms", time.Since(began).Milliseconds(), "events", st.events, "batches", st.batches, "snapshots", st.snapshots)
+	}
+	return nil
+}
+
+// run sends messages until the stream ends.
+func (s *stream) run(ctx context.Context) *cut {
+	tick := time.NewTicker(s.feed.options.KeepAlive)
+	defer tick.Stop()
+	for {
+		texts, changed, end := s.next()
+		if end != nil {
+			return end
+		}
+		if len(texts) > 0 {
+			if end := s.send(texts); end != nil {
+				return end
+			}
+			continue
+		}
+		select {
+		case <-changed:
+			continue
+		case <-tick.C:
+			if time.Since(s.wroteAt) >= s.feed.options.KeepAlive/2 {
+				if end := s.send([][]byte{comment}); end != nil {
+					return end
+				}
+			}
+		case <-s.feed.ended:
+			return &cut{byEnd, ErrEnded}
+		case <-ctx.Done():
+			return &cut{byClient, ctx.Err()}
+		}
+	}
+}
+
+// next returns the next messages for s, or, without messages, a channel that is closed when there may be some.
+func (s *stream) next() (texts [][]byte, changed <-chan struct{}, end *cut) {
+	f := s.feed
+	f.mu.Lock()
+	changed = f.changed
+	if s.snapshot != nil {
+		return s.nextPart()
+	}
+	events, b, snapshot, first := s.choose()
+	epoch, issued := f.ring.epoch, f.issuedAt()
+	f.mu.Unlock()
+	var err error
+	switch {
+	case snapshot != nil:
+		s.snapshot, s.part = snapshot, 0
+		s.snapshots++
+		if first {
+			f.build(snapshot, issued)
+		}
+		return nil, snapshot.ready, nil
+	case b != nil:
+		var text []byte
+		text, err = f.batchText(b)
+		texts = append(texts, text)
+		s.Position.Seq = b.seq
+		s.batches++
+	default:
+		for _, e := range events {
+			var text []byte
+			if text, err = f.securityEvent(epoch, e); err != nil {
+				break
+			}
+			texts = append(texts, text)
+			s.Position.Seq = e.seq
+			s.events++
+		}
+	}
+	if err != nil {
+		return nil, nil, &cut{byFault, err}
+	}
+	return texts, changed, nil
+}
+
+// choose returns what s needs next: events, or a batch, or a snapshot, or nothing. s.feed.mu is held.
+func (s *stream) choose() (events []*event, b *batch, snapshot *snapshot, first bool) {
+	f := s.feed
+	fresh := f.fresh()
+	r := &f.ring
+	lost := s.Position.Epoch != r.epoch || s.Position.Seq < r.floor
+	if !lost && s.Position.Seq > r.head {
+		// Another issuer that shares the log has read further than this issuer, which follows within a second.
+		if s.ahead.IsZero() {
+			s.ahead = time.Now()
+		}
+		lost = time.Since(s.ahead) >= f.options.CatchUp
+		if !lost {
+			return nil, nil, nil, false
+		}
+	}
+	s.ahead = time.Time{}
+	if lost {
+		if !fresh {
+			return nil, nil, nil, false
+		}
+		snapshot, first = f.openSnapshot()
+		return nil, nil, snapshot, first
+	}
+	events = r.behind(s.Position.Seq)
+	switch {
+	case len(events) > fewEvents && fresh, len(events) == 0 && s.Position.Seq < r.head && fresh:
+		return nil, f.catchUp(s.Position.Seq), nil, false
+	case len(events) > 0:
+		return events[:min(len(events), manyEvents)], nil, nil, false
+	case f.beat != nil && fresh && f.beat.seq == s.Position.Seq && f.beat != s.beat && time.Since(s.beatAt) >= f.options.Heartbeat:
+		s.beat, s.beatAt = f.beat, time.Now()
+		return nil, f.beat, nil, false
+	}
+	return nil, nil, nil, false
+}
+
+// nextPart returns the next part of the snapshot. s.feed.mu is held, and released.
+func (s *stream) nextPart() (texts [][]byte, changed <-chan struct{}, end *cut) {
+	f, snapshot := s.feed, s.snapshot
+	passed := snapshot.epoch != f.ring.epoch || snapshot.seq < f.ring.floor
+	fresh, changed := f.fresh(), f.changed
+	f.mu.Unlock()
+	select {
+	case <-snapshot.ready:
+	default:
+		return nil, snapshot.ready, nil
+	}
+	switch {
+	case snapshot.err != nil:
+		return nil, nil, &cut{byFault, snapshot.err}
+	case passed:
+		return nil, nil, &cut{byRing, errors.New("the snapshot is too old for the events that are kept")}
+	case !fresh:
+		return nil, changed, nil
+	case s.part < len(snapshot.parts):
+		s.part++
+		s.batches++
+		return snapshot.parts[s.part-1 : s.part], nil, nil
+	}
+	s.Position = revocation.Position{Epoch: snapshot.epoch, Seq: snapshot.seq}
+	s.snapshot = nil
+	f.closeSnapshot(snapshot)
+	return s.next()
+}
+
+// send sends texts, unless the subscriber may not read any more.
+func (s *stream) send(texts [][]byte) *cut {
+	select {
+	case <-s.feed.ended:
+		return &cut{byEnd, ErrEnded}
+	default:
+	}
+	if now := time.Now(); now.Sub(s.rechecked) >= s.feed.options.Recheck {
+		s.rechecked = now
+		if err := s.Recheck(); err != nil {
+			return &cut{byRecheck, err}
+		}
+	}
+	return s.write(texts...)
+}
+
+// write writes texts within WriteTimeout.
+func (s *stream) write(texts ...[]byte) *cut {
+	began := time.Now()
+	s.wroteAt = began
+	// Over HTTP/2 the deadline ends the stream even if nothing is written. The next write, at the latest after KeepAlive,
+	// moves it.
+	err := s.control.SetWriteDeadline(began.Add(s.feed.options.WriteTimeout))
+	for _, text := range texts {
+		if err == nil {
+			_, err = s.w.Write(text)
+		}
+	}
+	if err == nil {
+		err = s.control.Flush()
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded), time.Since(began) >= s.feed.options.WriteTimeout:
+		return &cut{bySlowness, err}
+	}
+	return &cut{byClient, err}
+}
+
+// sampled counts a stream and returns how many streams a log line must stand for, or 0 for no line. Streams of one
+// subscriber in short succession, and those of many subscribers, share a line.
+func (f *Feed) sampled(lines *logsample.Samplers, s *Subscription) int {
+	return lines.AddFor("stream", s.ClientID, s.Address, time.Now())
+}
