@@ -4,6 +4,7 @@ package revocation
 
 import (
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"strings"
@@ -31,7 +32,9 @@ var kindNames = map[Kind]string{
 }
 
 // Kinds returns all kinds in the order of their values.
-func Kinds() []Kind { return []Kind{Token, Application, Partner, Certificate, ForeignToken, ForeignSubject} }
+func Kinds() []Kind {
+	return []Kind{Token, Application, Partner, Certificate, ForeignToken, ForeignSubject}
+}
 
 // String returns the name of k in metrics and on the console, or "" for an unknown kind.
 func (k Kind) String() string { return kindNames[k] }
@@ -50,18 +53,24 @@ type Entry struct {
 // that reports each logout would fill the set within months.
 const ForeignRetention = 31 * 24 * time.Hour
 
-// ForeignTokenSum returns the Subject of the revocation of the token with this jti that the
-// authorization server with the identifier iss issued. Both parts are hashed together, since two
-// servers may use the same jti.
+// ForeignTokenSum returns the Subject of the revocation of the token with this jti that the authorization server with the
+// identifier iss issued: the exclusive or of the SHA-256 of both. iss counts since two servers may use the same jti, and has a
+// hash of its own so that a gate computes it once.
 func ForeignTokenSum(iss, jti string) string {
-	sum := foreignSum(iss, jti)
+	sum := foreignSum(sumOf(iss), jti)
 	return string(sum[:])
 }
 
-func foreignSum(iss, jti string) [sha256.Size]byte {
-	var buffer [256]byte // so that usual lengths need no allocation
-	text := append(append(append(buffer[:0], iss...), 0), jti...)
-	return sha256.Sum256(text)
+func foreignSum(iss [sha256.Size]byte, jti string) [sha256.Size]byte {
+	sum := sumOf(jti)
+	subtle.XORBytes(sum[:], sum[:], iss[:])
+	return sum
+}
+
+// sumOf returns the SHA-256 of text. Texts up to 128 bytes need no allocation.
+func sumOf(text string) [sha256.Size]byte {
+	var buffer [128]byte
+	return sha256.Sum256(append(buffer[:0], text...))
 }
 
 // ForeignSubjectName returns the Subject of the revocation of the tokens of subject at the authorization

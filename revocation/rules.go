@@ -15,19 +15,26 @@ const unknownAge = 24 * time.Hour
 type Rules struct {
 	own     string                   // identifier of the issuer whose tokens the kind Token revokes
 	owners  map[string]string        // partner by client_id
-	leeways map[string]time.Duration // leeway of each other authorization server, by issuer identifier
+	servers map[string]foreignServer // by issuer identifier
+}
+
+// A foreignServer is an authorization server other than the issuer that publishes the revocations.
+type foreignServer struct {
+	leeway time.Duration
+	sum    [sha256.Size]byte // SHA-256 of the issuer identifier
 }
 
 // NewRules returns the rules for cfg. own is the identifier of the issuer that publishes the revocations.
 func NewRules(cfg *config.Config, own config.Identifier) *Rules {
-	r := &Rules{own: string(own), owners: make(map[string]string), leeways: make(map[string]time.Duration)}
+	r := &Rules{own: string(own), owners: make(map[string]string), servers: make(map[string]foreignServer)}
 	for _, p := range cfg.Partners.List {
 		for _, a := range p.Applications {
 			r.owners[string(a.ClientID)] = string(p.Name)
 		}
 	}
 	for i := range cfg.AuthorizationServers {
-		r.leeways[string(cfg.AuthorizationServers[i].Issuer)] = cfg.AuthorizationServers[i].Leeway
+		s := &cfg.AuthorizationServers[i]
+		r.servers[string(s.Issuer)] = foreignServer{s.Leeway, sumOf(string(s.Issuer))}
 	}
 	return r
 }
@@ -40,27 +47,33 @@ func NewRules(cfg *config.Config, own config.Identifier) *Rules {
 func (r *Rules) Revoked(set *Set, token *access.Unchecked, now time.Time) bool {
 	issued := token.IssuedAt
 	if token.Issuer == r.own {
-		if _, ok := set.tokens.get(sha256.Sum256([]byte(token.TokenID))); ok {
-			return true
+		if set.tokens.size.Load() > 0 {
+			if _, ok := set.tokens.get(sumOf(token.TokenID)); ok {
+				return true
+			}
 		}
 	} else {
 		if issued.IsZero() {
 			issued = now.Add(-unknownAge)
 		}
-		issued = issued.Add(-r.leeways[token.Issuer])
-		if r.foreignRevoked(set, token, issued.Unix()) {
+		server, ok := r.servers[token.Issuer]
+		if !ok {
+			server.sum = sumOf(token.Issuer)
+		}
+		issued = issued.Add(-server.leeway)
+		if foreignRevoked(set, server.sum, token, issued.Unix()) {
 			return true
 		}
 	}
 	return covers(set.applications, token.ClientID, issued.Unix()) ||
-		covers(set.partners, r.owners[token.ClientID], issued.Unix()) ||
+		set.partners.size.Load() > 0 && covers(set.partners, r.owners[token.ClientID], issued.Unix()) ||
 		set.Certificate(token.Confirmation.Thumbprint)
 }
 
 // foreignRevoked reports whether another authorization server has revoked token itself or its subject.
-func (r *Rules) foreignRevoked(set *Set, token *access.Unchecked, issued int64) bool {
+func foreignRevoked(set *Set, iss [sha256.Size]byte, token *access.Unchecked, issued int64) bool {
 	if token.TokenID != "" && set.foreignTokens.size.Load() > 0 {
-		if _, ok := set.foreignTokens.get(foreignSum(token.Issuer, token.TokenID)); ok {
+		if _, ok := set.foreignTokens.get(foreignSum(iss, token.TokenID)); ok {
 			return true
 		}
 	}

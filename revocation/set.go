@@ -33,9 +33,9 @@ type foreignSubject struct{ iss, sub string }
 // NewSet returns an empty set.
 func NewSet() *Set {
 	return &Set{
-		tokens: newTable[[sha256.Size]byte](), foreignTokens: newTable[[sha256.Size]byte](),
-		certificates: newTable[access.Thumbprint](), applications: newTable[string](),
-		partners: newTable[string](), subjects: newTable[foreignSubject](),
+		tokens: newTable(sumPart[[sha256.Size]byte]), foreignTokens: newTable(sumPart[[sha256.Size]byte]),
+		certificates: newTable(sumPart[access.Thumbprint]), applications: newTable(textPart),
+		partners: newTable(textPart), subjects: newTable(subjectPart),
 	}
 }
 

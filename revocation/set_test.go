@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -22,14 +23,14 @@ const (
 
 var noon = time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
 
-func sumOf(jti string) string {
+func tokenSum(jti string) string {
 	sum := sha256.Sum256([]byte(jti))
 	return string(sum[:])
 }
 
 // entries has one entry of each kind.
 var entries = []Entry{
-	{Kind: Token, Subject: sumOf("a"), Until: noon.Add(time.Hour)},
+	{Kind: Token, Subject: tokenSum("a"), Until: noon.Add(time.Hour)},
 	{Kind: ForeignToken, Subject: ForeignTokenSum(foreign, "b"), Until: noon.Add(time.Hour)},
 	{Kind: Certificate, Subject: access.Thumbprint{1}.String()},
 	{Kind: Application, Subject: "ledger", IssuedBy: noon},
@@ -159,7 +160,7 @@ func TestPosition(t *testing.T) {
 func BenchmarkRevoked(b *testing.B) {
 	set := NewSet()
 	for i := range 1_000_000 {
-		if err := set.Add(Entry{Kind: Token, Subject: sumOf(fmt.Sprint("jti", i)), Until: noon}); err != nil {
+		if err := set.Add(Entry{Kind: Token, Subject: tokenSum(fmt.Sprint("jti", i)), Until: noon}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -202,5 +203,55 @@ func TestLabel(t *testing.T) {
 		if k.String() == "" {
 			t.Errorf("kind %d has no name", k)
 		}
+	}
+}
+
+// The check of each request allocates nothing, with entries of each kind and with long names.
+func TestRevokedDoesNotAllocate(t *testing.T) {
+	set := NewSet()
+	for _, e := range entries {
+		if err := set.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rules := testRules()
+	for _, issuer := range []string{own, foreign, "https://third.example"} {
+		token := &access.Unchecked{Issuer: issuer, TokenID: strings.Repeat("x", 128), Subject: "service", ClientID: "northwind-orders", IssuedAt: noon.Add(time.Hour)}
+		if n := testing.AllocsPerRun(100, func() {
+			if rules.Revoked(set, token, noon) {
+				t.Error("revoked")
+			}
+		}); n != 0 {
+			t.Errorf("%v allocations for a token of %s, want 0", n, issuer)
+		}
+	}
+}
+
+// BenchmarkBytesPerEntry is the memory that a million revocations take, by kind.
+func BenchmarkBytesPerEntry(b *testing.B) {
+	const n = 1_000_000
+	for name, entry := range map[string]func(i int) Entry{
+		"token": func(i int) Entry { return Entry{Kind: Token, Subject: tokenSum(fmt.Sprint(i)), Until: noon} },
+		"application": func(i int) Entry {
+			return Entry{Kind: Application, Subject: fmt.Sprintf("application-%07d", i), IssuedBy: noon}
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				var before, after runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&before)
+				set := NewSet()
+				for i := range n {
+					if err := set.Add(entry(i)); err != nil {
+						b.Fatal(err)
+					}
+				}
+				runtime.GC()
+				runtime.ReadMemStats(&after)
+				b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "B/entry")
+				runtime.KeepAlive(set)
+			}
+		})
 	}
 }

@@ -1,7 +1,6 @@
 package revocation
 
 import (
-	"hash/maphash"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -16,28 +15,49 @@ const never = math.MaxInt64
 
 // A table maps keys to times in Unix seconds, and holds the latest time for each key. It is safe for concurrent use.
 type table[K comparable] struct {
-	seed maphash.Seed
-	size atomic.Int64
-	part [shards]struct {
-		sync.RWMutex
-		times map[K]int64
-	}
+	partOf func(K) uint // the part of a key, modulo shards
+	size   atomic.Int64
+	part   [shards]part[K]
 }
 
-func newTable[K comparable]() *table[K] {
-	t := &table[K]{seed: maphash.MakeSeed()}
+type part[K comparable] struct {
+	sync.RWMutex
+	times map[K]int64
+	size  atomic.Int64 // len(times), which can be read without the lock
+	_     [24]byte     // makes a part as long as a cache line of 64 bytes, so that readers of two parts do not share one
+}
+
+func newTable[K comparable](partOf func(K) uint) *table[K] {
+	t := &table[K]{partOf: partOf}
 	for i := range t.part {
 		t.part[i].times = make(map[K]int64)
 	}
 	return t
 }
 
+// sumPart returns the part of a hash sum. The bytes of a sum are equally distributed.
+func sumPart[K ~[32]byte](sum K) uint { return uint(sum[0]) }
+
+// textPart returns the part of a text by its last bytes, which differ where names have a prefix in common.
+func textPart(text string) uint {
+	part := uint(len(text))
+	for i := max(0, len(text)-4); i < len(text); i++ {
+		part = part*31 + uint(text[i])
+	}
+	return part
+}
+
+func subjectPart(s foreignSubject) uint { return textPart(s.sub) }
+
 // get returns the time of key, and whether the table has key.
 func (t *table[K]) get(key K) (time int64, ok bool) {
 	if t.size.Load() == 0 { // the usual state of most tables
 		return 0, false
 	}
-	p := &t.part[maphash.Comparable(t.seed, key)%shards]
+	p := &t.part[t.partOf(key)%shards]
+	if p.size.Load() == 0 {
+		return 0, false
+	}
 	p.RLock()
 	time, ok = p.times[key]
 	p.RUnlock()
@@ -47,17 +67,18 @@ func (t *table[K]) get(key K) (time int64, ok bool) {
 // raise sets the time of key unless the table has a later time for it. It adds no key to a table with limit keys,
 // and then returns false. Concurrent calls may together exceed limit by a few keys.
 func (t *table[K]) raise(key K, time int64, limit int64) bool {
-	p := &t.part[maphash.Comparable(t.seed, key)%shards]
+	p := &t.part[t.partOf(key)%shards]
 	p.Lock()
 	defer p.Unlock()
 	held, ok := p.times[key]
-	switch {
-	case !ok && t.size.Load() >= limit:
+	if !ok && t.size.Load() >= limit {
 		return false
-	case !ok:
-		t.size.Add(1)
 	}
 	p.times[key] = max(held, time)
+	if !ok {
+		p.size.Add(1)
+		t.size.Add(1)
+	}
 	return true
 }
 
@@ -94,6 +115,7 @@ func (t *table[K]) sweep(now int64) {
 		for key, time := range p.times {
 			if time < now {
 				delete(p.times, key)
+				p.size.Add(-1)
 				t.size.Add(-1)
 			}
 		}
