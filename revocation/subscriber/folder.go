@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// writeInterval is the least time between two writes of the state file.
-	writeInterval = 10 * time.Second
+	// writeInterval is the least time between two writes of the state file. A process that is killed loses what came in this
+	// time.
+	writeInterval = time.Second
 	// writeRate bounds the writes in bytes per second. A million revocations are 45 MB, which are then written each 45 s.
 	writeRate = 1_000_000
 )
@@ -75,6 +76,7 @@ func (f *folder) load(known *knowledge, issuer string, now time.Time) error {
 	if !head.heard.IsZero() {
 		heard := now.Add(-age)
 		known.heard.Store(&heard)
+		known.loaded.Store(&now)
 	}
 	return nil
 }

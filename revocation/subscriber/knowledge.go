@@ -21,6 +21,8 @@ type knowledge struct {
 
 	// heard is when the set was last known to be complete, with a monotonic clock; nil: never, or no longer.
 	heard atomic.Pointer[time.Time]
+	// loaded is when heard was read from a file; nil: heard is from a stream. A stream may know more than the file.
+	loaded atomic.Pointer[time.Time]
 	// synced is true from the first time at which the set was known to be complete.
 	synced atomic.Bool
 	full   atomic.Bool // the set had no room for a revocation, and may still lack it
@@ -101,6 +103,7 @@ func (k *knowledge) complete(epoch string, seq uint64, now time.Time) bool {
 	}
 	k.full.Store(false)
 	k.heard.Store(&now)
+	k.loaded.Store(nil)
 	k.synced.Store(true)
 	return true
 }
@@ -150,4 +153,10 @@ func (k *knowledge) isFresh(now time.Time, limit time.Duration) bool {
 	}
 	age := now.Sub(*heard)
 	return age >= 0 && age < limit
+}
+
+// isOnlyLoaded reports whether heard was read from a file less than limit before now.
+func (k *knowledge) isOnlyLoaded(now time.Time, limit time.Duration) bool {
+	loaded := k.loaded.Load()
+	return loaded != nil && now.Sub(*loaded) < limit
 }

@@ -20,12 +20,13 @@ import (
 type timing struct {
 	silence time.Duration                    // the time without a byte after which a connection is dead
 	answer  time.Duration                    // bounds the time from the start of a connection to the header of the answer
+	restart time.Duration                    // how long the set of a restarted process waits for a stream
 	steady  time.Duration                    // how long a stream must have lasted so that its end is not a failure in a row
 	pause   func(failures int) time.Duration // the time before the next connection
 }
 
 func defaultTiming() timing {
-	return timing{silence: 3 * revocation.HeartbeatInterval, answer: 15 * time.Second, steady: 30 * time.Second, pause: pause}
+	return timing{silence: 3 * revocation.HeartbeatInterval, answer: 15 * time.Second, restart: 3 * time.Second, steady: 30 * time.Second, pause: pause}
 }
 
 // keysInterval is how often the key set is looked for before the first stream.

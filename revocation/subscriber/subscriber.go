@@ -94,10 +94,7 @@ func (s *Subscriber) open(previous *Subscriber) (*Subscriber, error) {
 	if s.folder == nil {
 		return s, nil
 	}
-	switch err := s.folder.load(s.known, s.issuer, s.now()); {
-	case err == nil:
-		s.known.synced.Store(s.known.isFresh(s.now(), s.settings.MaxStaleness))
-	case !errors.Is(err, fs.ErrNotExist):
+	if err := s.folder.load(s.known, s.issuer, s.now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn("file of revocations not used; all revocations are fetched", "file", s.folder.file(), "error", err)
 	}
 	return s, nil
@@ -120,18 +117,28 @@ func (s *Subscriber) close() {
 // Set returns the revocations. The result is always the same Set, which grows.
 func (s *Subscriber) Set() *revocation.Set { return s.known.set }
 
-// Synced reports whether the set has once been complete in the life of the process, or was complete on disk a
-// shorter time ago than max_staleness. A process that has not synced is not ready.
-func (s *Subscriber) Synced() bool { return s.known.synced.Load() }
+// Synced reports whether the set has once been complete in the life of the process, as [Subscriber.Current] counts it. A
+// process that has not synced is not ready.
+func (s *Subscriber) Synced() bool {
+	if !s.known.synced.Load() && s.Current() == nil {
+		s.known.synced.Store(true)
+	}
+	return s.known.synced.Load()
+}
 
 // Current returns nil while the set is complete, as far as can be known: the issuer has said so less than
-// max_staleness ago. Otherwise the error wraps [ErrStale] and says since when. Current is called for every
-// request; it takes no lock, and does not allocate while the set is complete.
+// max_staleness ago. Otherwise the error wraps [ErrStale] and says since when. What the state file says counts only if no
+// stream comes within 3 s of the start: the process may have ended before it wrote what it knew, and a stream that
+// begins knows more. Current is called for every request; it takes no lock, and does not allocate while the set is complete.
 func (s *Subscriber) Current() error {
-	if s.known.isFresh(s.now(), s.settings.MaxStaleness) {
+	now := s.now()
+	onlyLoaded := s.known.isOnlyLoaded(now, s.timing.restart)
+	if !onlyLoaded && s.known.isFresh(now, s.settings.MaxStaleness) {
 		return nil
 	}
 	switch heard := s.known.lastHeard(); {
+	case onlyLoaded:
+		return fmt.Errorf("%w: they are from a file, and no stream has begun yet", ErrStale)
 	case s.known.full.Load():
 		return fmt.Errorf("%w: %w", ErrStale, revocation.ErrFull)
 	case heard.IsZero():
