@@ -109,7 +109,7 @@ func newHandler(b *testing.B, format config.TokenFormat, edits ...func(*config.C
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := i.Open(); err != nil {
+	if err := i.Open(b.Context()); err != nil {
 		b.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())

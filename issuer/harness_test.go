@@ -193,7 +193,7 @@ func newHarness(t *testing.T, path string, edits ...func(*config.Config)) *harne
 	if s.issuer, err = issuer.New(cfg, s.options); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.issuer.Open(); err != nil {
+	if err := s.issuer.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.latest.Store(s.issuer)

@@ -27,6 +27,7 @@ import (
 	"github.com/tallygate/tallygate/issuer/keyring"
 	"github.com/tallygate/tallygate/issuer/proof"
 	"github.com/tallygate/tallygate/issuer/rules"
+	"github.com/tallygate/tallygate/issuer/store"
 	"github.com/tallygate/tallygate/issuer/store/postgres"
 	"github.com/tallygate/tallygate/revocation"
 )
@@ -88,6 +89,7 @@ type shared struct {
 	feed           *feed.Feed
 	metrics        *metrics
 	latestIssuedAt atomic.Int64 // Unix seconds
+	sweepFailed    atomic.Bool  // the last sweep did
 
 	state state         // nil until Open
 	keys  *keyring.Ring // nil until Open
@@ -151,8 +153,28 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 }
 
 // Open opens and locks the state and loads the signing keys. On the first start it creates both. The
-// issuer must not serve requests before Open returns nil.
-func (i *Issuer) Open() error { return i.openState(false, false) }
+// issuer must not serve requests before Open returns nil. If a database is away, Open tries again for a minute, or
+// until ctx ends, because database and issuer often start at the same moment.
+func (i *Issuer) Open(ctx context.Context) error { return i.openWithin(ctx, openTimeout) }
+
+func (i *Issuer) openWithin(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	for logged := false; ; logged = true {
+		err := i.openState(false, false)
+		if !errors.Is(err, store.ErrUnavailable) {
+			return err
+		}
+		if !logged {
+			i.log.WarnContext(ctx, "the issuer's state is away, and the start waits for it", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(openInterval):
+		}
+	}
+}
 
 // Attach is Open for a command of the operator. It creates and migrates no tables in a database, which
 // issuers of another release may use.
@@ -205,11 +227,14 @@ func (i *Issuer) Run(ctx context.Context) error {
 }
 
 // sweep removes expired tokens and revocations from the state, and then from memory. What a database refuses to remove
-// because our clock is wrong must stay in memory, which is not filled from the database again.
+// because our clock is wrong must stay in memory, which is not filled from the database again. A file keeps records for the same reason.
 func (i *Issuer) sweep(ctx context.Context) {
 	now := i.now()
-	if _, err := i.state.Sweep(now); err != nil {
-		i.log.WarnContext(ctx, "expired tokens and revocations not removed", "error", err)
+	_, err := i.state.Sweep(now)
+	if failed := i.sweepFailed.Swap(err != nil); err != nil {
+		if !failed { // a clock that has stepped or a database that is away fails each sweep for a while
+			i.log.WarnContext(ctx, "expired tokens and revocations not removed", "error", err)
+		}
 		return
 	}
 	i.revocations.sweep(now)

@@ -151,6 +151,40 @@ func TestReplicasWithoutDatabase(t *testing.T) {
 	}
 }
 
+// The start waits for a database that is away, for a bounded time and until it is told to stop.
+func TestStartWithoutDatabase(t *testing.T) {
+	server := testpostgres.Start(t)
+	s := newHarness(t, "", onDatabase(t, server))
+	if err := s.issuer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	server.Stop()
+	if err := s.issuer.OpenWithin(t.Context(), time.Millisecond); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("Open without the database returned %v, want ErrUnavailable", err)
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	opened := make(chan error, 1)
+	go func() { opened <- s.issuer.Open(stopped) }()
+	stop()
+	if err := <-opened; !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("Open that was told to stop returned %v, want ErrUnavailable", err)
+	}
+	go func() { opened <- s.issuer.Open(t.Context()) }()
+	const waits = "the issuer's state is away, and the start waits for it"
+	if !gatetest.Within(20*time.Second, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return strings.Count(s.log.String(), waits) == 3
+	}) {
+		t.Errorf("the log does not have %q once for each start", waits)
+	}
+	server.Restart()
+	if err := <-opened; err != nil {
+		t.Fatal(err)
+	}
+	s.granted(s.ask(ledger, good))
+}
+
 // A revocation that the database keeps, because this issuer's clock is wrong or the sweep failed, stays in force: it
 // is not read again.
 func TestReplicasFailedSweep(t *testing.T) {

@@ -32,6 +32,11 @@ type state interface {
 	Close() error
 }
 
+const (
+	openTimeout  = time.Minute // longer than the restart of a database takes
+	openInterval = time.Second
+)
+
 // openStore opens the state that settings names. With attach it changes no tables of a database.
 func openStore(settings *config.Issuer, attach bool, log *slog.Logger) (state, error) {
 	if settings.Database == nil {

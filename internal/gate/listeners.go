@@ -124,7 +124,7 @@ func (g *Gate) newConnLimiter(name string, limits config.Limits) *httpserver.Con
 func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Listener, error)) (err error) {
 	issuer := g.current.Load().Issuer // the issuer of the first state; later states share its database and keys
 	if issuer != nil {
-		if err := issuer.Open(); err != nil {
+		if err := issuer.Open(ctx); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, issuer.Close()) }()

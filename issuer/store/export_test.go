@@ -13,3 +13,9 @@ func (f *File) FollowEvery(interval time.Duration) { f.log.interval = interval }
 
 // LimitAudit replaces the limit of audit records.
 func (f *File) LimitAudit(records uint64) { f.maxAudit = records }
+
+// SweepAt is Sweep of a process that has the file open for elapsed and whose clock shows wall.
+func (f *File) SweepAt(wall time.Time, elapsed time.Duration) (int, error) {
+	f.clock.opened = wall.Round(0).Add(-elapsed)
+	return f.Sweep(wall.Round(0))
+}

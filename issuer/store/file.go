@@ -57,6 +57,7 @@ type File struct {
 	maxTokenBytes int64    // bounds the bytes of stored tokens
 	maxAudit      uint64   // bounds the audit records
 	log           log
+	clock         sweepClock
 
 	changes chan change
 	quit    chan struct{} // closed by Close
@@ -88,6 +89,9 @@ func Open(folder string) (*File, error) {
 		log: newLog(), changes: make(chan change), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	go f.write()
+	if err := f.readSwept(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
 	return f, nil
 }
 

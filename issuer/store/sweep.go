@@ -26,13 +26,20 @@ func scheduleExpiry(tx *bbolt.Tx, at time.Time, bucket, key []byte) error {
 
 // Sweep removes expired tokens and revocations whose Until is before now, and returns the number of
 // removed records. It removes a bounded number of records in each transaction, so that writers wait
-// for one transaction at most.
-func (f *File) Sweep(now time.Time) (int, error) {
-	removed := 0
-	for {
+// for one transaction at most. If the clock has stepped forward since the last sweep, of an earlier process too, Sweep
+// removes only what has expired by the time without the step, and its error wraps [ErrUnavailable]. It follows the
+// clock after an hour. A step is visible only if now has a reading of the monotonic clock.
+func (f *File) Sweep(now time.Time) (removed int, err error) {
+	now, stepped := f.clock.limit(now)
+	for first := true; ; first = false {
 		var n, seen int
 		err := f.update(func(tx *bbolt.Tx) error {
 			n, seen = 0, 0
+			if first {
+				if err := putSwept(tx, now); err != nil {
+					return err
+				}
+			}
 			expired := tx.Bucket(expiryBucket).Cursor()
 			limit := binary.BigEndian.AppendUint64(nil, uint64(max(now.Unix(), 0)))
 			var entries [][]byte
@@ -54,7 +61,7 @@ func (f *File) Sweep(now time.Time) (int, error) {
 		}
 		removed += n
 		if seen < sweepBatch {
-			return removed, nil
+			return removed, stepped
 		}
 	}
 }

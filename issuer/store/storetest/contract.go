@@ -153,7 +153,7 @@ func testSweep(t *testing.T, s Store) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ now, gone int64 }{{100, 0}, {101, 1}, {101, 0}, {200, 0}, {201, 2}, {1 << 40, 0}} {
+	for _, c := range []struct{ now, gone int64 }{{100, 0}, {101, 1}, {101, 0}, {200, 0}, {201, 2}, {1 << 33, 0}} {
 		if n, err := s.Sweep(at(c.now)); n != int(c.gone) || err != nil {
 			t.Errorf("Sweep at %d returned %d, %v; want %d", c.now, n, err, c.gone)
 		}
