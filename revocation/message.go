@@ -1,7 +1,6 @@
 package revocation
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -11,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	strictjson "github.com/go-json-experiment/json"
 )
 
 // The feed of an issuer is a stream of server-sent events (WHATWG HTML, "Server-sent events"). Each event
@@ -203,29 +204,25 @@ func (e Entry) MarshalJSON() ([]byte, error) {
 // understand a revocation must not pass over it.
 func (e *Entry) UnmarshalJSON(text []byte) error {
 	var j jsonEntry
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&j); err != nil {
+	if err := strictjson.Unmarshal(text, &j, strictjson.RejectUnknownMembers(true)); err != nil {
 		return errEntry
 	}
-	var found []Entry
-	add := func(kind Kind, subject string) {
+	subjects := [...]string{
+		Token: decodeSum(j.Token), Application: j.Application, Partner: j.Partner, Certificate: j.Certificate, ForeignToken: decodeSum(j.ForeignToken),
+	}
+	found := 0
+	if j.ForeignSubject != nil {
+		*e, found = Entry{Kind: ForeignSubject, Subject: ForeignSubjectName(j.ForeignSubject.Issuer, j.ForeignSubject.Subject)}, 1
+	}
+	for kind, subject := range subjects {
 		if subject != "" {
-			found = append(found, Entry{Kind: kind, Subject: subject})
+			*e = Entry{Kind: Kind(kind), Subject: subject}
+			found++
 		}
 	}
-	add(Token, decodeSum(j.Token))
-	add(Application, j.Application)
-	add(Partner, j.Partner)
-	add(Certificate, j.Certificate)
-	add(ForeignToken, decodeSum(j.ForeignToken))
-	if j.ForeignSubject != nil {
-		add(ForeignSubject, ForeignSubjectName(j.ForeignSubject.Issuer, j.ForeignSubject.Subject))
-	}
-	if len(found) != 1 || j.IssuedBy < 0 || j.Until < 0 {
+	if found != 1 || j.IssuedBy < 0 || j.Until < 0 {
 		return errEntry
 	}
-	*e = found[0]
 	if j.IssuedBy > 0 {
 		e.IssuedBy = time.Unix(j.IssuedBy, 0)
 	}

@@ -105,7 +105,7 @@ func TestEntryJSON(t *testing.T) {
 	}
 	for _, bad := range []string{
 		`{}`, `null`, `[]`, `"x"`, `{"token":"short","until":1}`, `{"application":"a"}`, `{"application":"a","partner":"b","issued_by":1}`,
-		`{"certificate":"a"}`, `{"application":"a","issued_by":-1}`, `{"application":"a","issued_by":1,"scope":"x"}`, `{"foreign_subject":"a","issued_by":1}`,
+		`{"certificate":"a"}`, `{"Application":"a","issued_by":1}`, `{"application":"a","application":"b","issued_by":1}`, `{"application":"a","issued_by":-1}`, `{"application":"a","issued_by":1,"scope":"x"}`, `{"foreign_subject":"a","issued_by":1}`,
 	} {
 		var got Entry
 		if err := json.Unmarshal([]byte(bad), &got); err == nil {
