@@ -53,6 +53,8 @@ type Options struct {
 	// Current returns the issuer of the present configuration, which judges open streams of revocations. Nil means this
 	// issuer.
 	Current func() *Issuer
+	// Revocations is the set that the issuer fills; nil means a new set. Issuers that share a Lease must have the same set.
+	Revocations *revocation.Set
 	// Lease shares the state, keys, revocations and metrics with the issuer before a reload, so that
 	// the new issuer needs no call of Open. Closing either issuer closes the state. Both issuers must
 	// have the same settings of the state.
@@ -97,6 +99,9 @@ type shared struct {
 
 func newShared(identifier string, options *Options) (*shared, error) {
 	s := &shared{revocations: newRevocations()}
+	if options.Revocations != nil {
+		s.revocations.set = options.Revocations
+	}
 	var noMetrics, noFeed error
 	s.metrics, noMetrics = newMetrics(options.Metrics)
 	s.feed, noFeed = feed.New(feed.Options{

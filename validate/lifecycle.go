@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
@@ -27,22 +28,8 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 		mtlsPoP: settings.SendsMTLSPoP(), dpop: v.dpop,
 	}
 	local, isLocal := options.Local[settings.Issuer]
-	fetchesKeys := settings.NeedsKeys() && !isLocal && settings.KeySet.File == "" && settings.KeySet.JWKS == ""
-	s.needsMetadata = fetchesKeys && settings.KeySet.URL == nil || settings.Introspection != nil && settings.Introspection.Endpoint == nil
-	// A client certificate without introspection is for the feed of revocations.
-	if fetchesKeys || settings.Introspection != nil || settings.Polls() || !isLocal && settings.Connection.Certificate != (config.KeyPair{}) {
-		if s.remote, err = authserver.New(settings, authserver.Options{
-			Log: options.Log, Metrics: v.metrics.metadata, Now: v.now, Metadata: s.needsMetadata, Lease: options.Lease,
-		}); err != nil {
-			return nil, err
-		}
-	}
-	if settings.NeedsKeys() {
-		if s.keys, err = jwks.New(settings, jwks.Options{
-			Local: local.KeySet, Remote: s.remote, Log: options.Log, Metrics: v.metrics.keySets, Now: v.now, Lease: options.Lease,
-		}); err != nil {
-			return nil, err
-		}
+	if s.remote, s.keys, s.needsMetadata, err = connect(settings, options); err != nil {
+		return nil, err
 	}
 	if s.acceptsJWT {
 		s.cache = v.newCache(s, options.Lease)
@@ -61,6 +48,40 @@ func (v *Validator) newServer(settings config.AuthorizationServer, options Optio
 		return nil, errors.New("introspection is not configured for the server")
 	}
 	return s, nil
+}
+
+// connect returns the connections to a server, its key set, and whether its metadata is needed. The first two are nil
+// if the gate does not need them. options must have Log, Metrics and Now.
+func connect(settings config.AuthorizationServer, options Options) (remote *authserver.Server, keys *jwks.Source, needsMetadata bool, err error) {
+	local, isLocal := options.Local[settings.Issuer]
+	fetchesKeys := settings.NeedsKeys() && !isLocal && settings.KeySet.File == "" && settings.KeySet.JWKS == ""
+	needsMetadata = fetchesKeys && settings.KeySet.URL == nil || settings.Introspection != nil && settings.Introspection.Endpoint == nil
+	// A client certificate without introspection is for the feed of revocations.
+	if fetchesKeys || settings.Introspection != nil || settings.Polls() || !isLocal && settings.Connection.Certificate != (config.KeyPair{}) {
+		if remote, err = authserver.New(settings, authserver.Options{
+			Log: options.Log, Metrics: options.Metrics.metadata, Now: options.Now, Metadata: needsMetadata, Lease: options.Lease,
+		}); err != nil {
+			return nil, nil, false, err
+		}
+	}
+	if settings.NeedsKeys() {
+		if keys, err = jwks.New(settings, jwks.Options{
+			Local: local.KeySet, Remote: remote, Log: options.Log, Metrics: options.Metrics.keySets, Now: options.Now, Lease: options.Lease,
+		}); err != nil {
+			return nil, nil, false, err
+		}
+	}
+	return remote, keys, needsMetadata, nil
+}
+
+// Connect returns the connections and the key set of a server before there is a Validator. A Validator that
+// [New] makes with the same options shares them, and [Validator.Start] keeps them fresh. options must have Log and Metrics.
+func Connect(settings config.AuthorizationServer, options Options) (*authserver.Server, *jwks.Source, error) {
+	if options.Now == nil {
+		options.Now = time.Now
+	}
+	remote, keys, _, err := connect(settings, options)
+	return remote, keys, err
 }
 
 // serverByName returns the server with that name, or an empty server.

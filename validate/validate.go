@@ -111,6 +111,7 @@ func New(servers []config.AuthorizationServer, options Options) (*Validator, err
 	if v.metrics = options.Metrics; v.metrics == nil {
 		v.metrics = NewMetrics(nil)
 	}
+	options.Now, options.Metrics = v.now, v.metrics
 	v.dpop, v.offered[DPoP] = newChecker(options, v.now), options.DPoP != nil
 	var errs []error
 	for _, settings := range servers {

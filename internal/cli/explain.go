@@ -173,6 +173,13 @@ func runningIssuer(ctx context.Context, cfg *config.Config, stderr io.Writer) (*
 	if err != nil {
 		return nil, err
 	}
+	revoked := func(token access.Unchecked) (bool, error) {
+		answer, err := callIssuer[issuer.RevokedResponse](ctx, socket, http.MethodPost, "/revoked", token)
+		if err != nil {
+			fmt.Fprintf(stderr, "cannot tell whether the token has been revoked: %v\n", err)
+		}
+		return answer.Revoked, err
+	}
 	return &gate.LocalIssuer{
 		LocalIssuer: validate.LocalIssuer{
 			KeySet: func() ([]byte, uint64) { return keySet, 1 },
@@ -181,14 +188,21 @@ func runningIssuer(ctx context.Context, cfg *config.Config, stderr io.Writer) (*
 				return token.Claims, token.Active, err
 			},
 		},
-		Revoked: func(token access.Unchecked) (bool, error) {
-			answer, err := callIssuer[issuer.RevokedResponse](ctx, socket, http.MethodPost, "/revoked", token)
-			if err != nil {
-				fmt.Fprintf(stderr, "cannot tell whether the token has been revoked: %v\n", err)
-			}
-			return answer.Revoked, err
-		},
+		Revoked:      revoked,
+		Certificates: &revokedCertificates{revoked},
 	}, nil
+}
+
+// revokedCertificates asks a running issuer about certificates.
+type revokedCertificates struct {
+	revoked func(access.Unchecked) (bool, error)
+}
+
+// Certificate asks about a token that is bound to the certificate and is otherwise not revoked. If the issuer does not
+// answer, the certificate is not refused, and the question about the token fails too.
+func (c *revokedCertificates) Certificate(t access.Thumbprint) bool {
+	is, err := c.revoked(access.Unchecked{Confirmation: access.Confirmation{Present: true, Thumbprint: t}})
+	return is && err == nil
 }
 
 // readChain returns the certificates in a PEM file, the leaf first. Without a file name it returns

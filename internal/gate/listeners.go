@@ -168,7 +168,7 @@ func (g *Gate) Run(ctx context.Context, open func(name, address string) (net.Lis
 		group.Go(s.Serve)
 	}
 	group.Go(func() error { return g.watchLoop(background) })
-	for _, run := range []func(context.Context){g.sweep, loadshed.PaceGC, g.idleMemory.Run, g.checkBypass} {
+	for _, run := range []func(context.Context){g.sweep, loadshed.PaceGC, g.idleMemory.Run, g.checkBypass, g.endRevoked} {
 		group.Go(func() error {
 			run(background)
 			return nil

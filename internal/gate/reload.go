@@ -110,7 +110,7 @@ func (g *Gate) build(cfg *config.Config) (*state, error) {
 }
 
 // prefetch fetches the documents without which next would refuse requests that the current state
-// grants: key sets of servers whose URLs have changed, and new revocation lists.
+// grants: key sets of servers whose URLs have changed, new revocation lists, and the first revocations of a feed.
 func (g *Gate) prefetch(ctx context.Context, next *state) error {
 	ctx, cancel := context.WithTimeout(ctx, prefetchTimeout)
 	defer cancel()
@@ -122,7 +122,7 @@ func (g *Gate) prefetch(ctx context.Context, next *state) error {
 	if err := errors.Join(noLists, next.Validator.Prefetch(ctx, current.Validator)); err != nil {
 		return err
 	}
-	return next.events.prefetch(ctx, current.events)
+	return errors.Join(next.events.prefetch(ctx, current.events), next.syncFeed(ctx, current))
 }
 
 // errFilesChanging is returned if a file changed during a reload, because the new state may mix old and

@@ -22,6 +22,8 @@ import (
 	"github.com/tallygate/tallygate/mtls"
 	"github.com/tallygate/tallygate/policy"
 	"github.com/tallygate/tallygate/proxy"
+	"github.com/tallygate/tallygate/revocation"
+	"github.com/tallygate/tallygate/revocation/subscriber"
 	"github.com/tallygate/tallygate/validate"
 )
 
@@ -29,7 +31,9 @@ import (
 // reload builds a new state.
 type state struct {
 	cfg        *config.Config
-	lease      *reuse.Lease // holds the objects that s shares with other states
+	lease      *reuse.Lease           // holds the objects that s shares with other states
+	revoked    *revocation.Set        // what our own issuer, or the feed of another, has revoked; nil without both
+	feed       *subscriber.Subscriber // the feed of revocations; nil without the setting
 	Trust      *mtls.Trust
 	Issuer     *issuer.Issuer // nil: no issuer is configured
 	table      *policy.Table
@@ -64,10 +68,11 @@ func (o buildOptions) clock() func() time.Time {
 	return func() time.Time { return o.at }
 }
 
-// A LocalIssuer is the part of our own issuer that the validator calls.
+// A LocalIssuer is the part of our own issuer that decides about requests.
 type LocalIssuer struct {
 	validate.LocalIssuer
-	Revoked func(access.Unchecked) (bool, error)
+	Revoked      func(access.Unchecked) (bool, error)
+	Certificates mtls.Revocations
 }
 
 // buildState loads the files that cfg names (certificates, anchors, keys) and connects the parts. It
@@ -80,7 +85,10 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 	s := &state{cfg: cfg, lease: from.pool.Lease()}
 	var noKeyPairs, noTrust, noIssuer, noValidator, noDirectory error
 	s.keyPairs, noKeyPairs = loadKeyPairs(cfg)
-	s.Trust, noTrust = loadTrust(cfg, s.lease, mtls.Options{Memory: from.memory, Log: from.log, Metrics: from.revocation, Now: from.clock()})
+	noRevocations := s.makeRevocations(from)
+	s.Trust, noTrust = loadTrust(cfg, s.lease, mtls.Options{
+		Revocations: s.revokedCertificates(from), Memory: from.memory, Log: from.log, Metrics: from.revocation, Now: from.clock(),
+	})
 	registered, noRegistered := readRegistered(cfg, from.log)
 	if s.Trust != nil {
 		s.table = policy.New(cfg, policy.Certificates{Anchors: s.Trust.Anchors(), Registered: registered})
@@ -92,8 +100,11 @@ func buildState(cfg *config.Config, from buildOptions) (*state, error) {
 	if cfg.Issuer == nil || s.Issuer != nil { // if the issuer could not be built, the validator would report the same fault again
 		noValidator = s.makeValidator(from)
 	}
+	if errors.Is(noRevocations, errNoConnection) && noValidator != nil { // the same fault
+		noRevocations = nil
+	}
 	s.directory, noDirectory = acme.LoadDirectoryTrust(cfg.Listener.Certificate.ACME)
-	err := errors.Join(noKeyPairs, noTrust, noIssuer, noValidator, noDirectory)
+	err := errors.Join(noKeyPairs, noRevocations, noTrust, noIssuer, noValidator, noDirectory)
 	if err == nil {
 		err = errors.Join(s.makeSecurityEvents(from), s.makeProxy(from))
 	}
@@ -131,6 +142,7 @@ func (s *state) makeIssuer(from buildOptions) (err error) {
 		Anchors: s.Trust.Anchors(), ResourceServerAnchors: s.Trust.ResourceServerAnchors(),
 		Certificate: s.Trust.Peer, Log: from.log, Metrics: from.registry, Lease: s.lease, Now: from.clock(),
 		Overloaded: from.load.Overloaded(&from.load.Issuer, s.cfg.Listener.Limits.Requests), Requests: &from.load.Issuer, Current: from.issuer,
+		Revocations: s.revoked,
 	})
 	if err != nil {
 		return err
@@ -154,14 +166,17 @@ func (s *state) makeValidator(from buildOptions) (err error) {
 	if s.Issuer != nil {
 		own := from.own
 		if own == nil {
-			own = &LocalIssuer{validate.LocalIssuer{KeySet: s.Issuer.KeySet, Introspect: s.Issuer.Resolve}, s.Issuer.Revoked}
+			own = &LocalIssuer{validate.LocalIssuer{KeySet: s.Issuer.KeySet, Introspect: s.Issuer.Resolve}, s.Issuer.Revoked, s.revoked}
 		}
 		options.Local = map[config.Identifier]validate.LocalIssuer{s.cfg.Issuer.Issuer: own.LocalIssuer}
 		options.Revoked = func(token *access.Unchecked) (validate.RevocationStatus, error) {
 			return validate.StatusOf(own.Revoked(*token))
 		}
 	}
-	options.Revoked = s.withSecurityEvents(options.Revoked)
+	if s.feed != nil {
+		options.Revoked = s.feedStatus(from.streams != nil)
+	}
+	options.Revoked, options.IntrospectedWithin = s.withSecurityEvents(options.Revoked), s.introspectedWithin()
 	if s.cfg.TakesDPoP() {
 		options.DPoP = &s.cfg.DPoP
 	}
@@ -306,13 +321,14 @@ func (s *state) Close() {
 
 var errExpired = errors.New("the listener's certificate has expired or is not yet valid")
 
-// ready returns nil while the partners' listener has a valid certificate, and no events of a required server are missing.
+// ready returns nil while the partners' listener has a valid certificate, the feed of revocations has synced, and no events of a
+// required server are missing.
 func (s *state) ready(now time.Time) error {
 	pair, files := s.keyPairs[PartnersListener]
 	if files && (now.Before(pair.Leaf.NotBefore) || now.After(pair.Leaf.NotAfter)) {
 		return errExpired
 	}
-	return s.events.ready(s.cfg.AuthorizationServers)
+	return errors.Join(s.feedReady(), s.events.ready(s.cfg.AuthorizationServers))
 }
 
 // warnInsecure warns of settings and file modes that weaken the gate.

@@ -21,6 +21,7 @@ import (
 	"github.com/tallygate/tallygate/internal/tracing"
 	"github.com/tallygate/tallygate/mtls"
 	"github.com/tallygate/tallygate/revocation/securityevents"
+	"github.com/tallygate/tallygate/revocation/subscriber"
 	"github.com/tallygate/tallygate/validate"
 )
 
@@ -33,6 +34,7 @@ type telemetry struct {
 	requests   *accesslog.Metrics
 	handshakes *mtls.Handshakes
 	revocation *crl.Metrics
+	feed       *subscriber.Metrics
 	spans      *tracing.Metrics
 	events     *securityevents.Metrics
 	expiries   *prometheus.GaugeVec
@@ -49,6 +51,7 @@ func newTelemetry(log *slog.Logger) *telemetry {
 	in.requests = accesslog.NewMetrics(in.registry)
 	in.handshakes = mtls.NewHandshakes(in.registry, handshakeCauses()...)
 	in.revocation = crl.NewMetrics(in.registry)
+	in.feed = subscriber.NewMetrics(in.registry)
 	in.spans = tracing.NewMetrics(in.registry)
 	in.events = securityevents.NewMetrics(in.registry)
 	in.expiries = create.NewGaugeVec(prometheus.GaugeOpts{

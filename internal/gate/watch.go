@@ -179,6 +179,9 @@ func (g *Gate) startRefresh(ctx context.Context) (stop func()) {
 	var running sync.WaitGroup
 	now.Validator.Start() // Start's background work ends when no state holds the key sets
 	now.events.start()
+	if now.feed != nil {
+		now.feed.Start()
+	}
 	running.Go(func() { now.Trust.Run(ctx) })
 	return func() {
 		cancel()

@@ -1,0 +1,180 @@
+package gate
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/reuse"
+	"github.com/tallygate/tallygate/mtls"
+	"github.com/tallygate/tallygate/revocation"
+	"github.com/tallygate/tallygate/revocation/subscriber"
+	"github.com/tallygate/tallygate/validate"
+)
+
+// makeRevocations makes what knows the revocations of an issuer: the set of our own issuer, or the subscriber to the
+// feed of an issuer in another process. It comes before the Trust, which takes the revoked certificates from there.
+func (s *state) makeRevocations(from buildOptions) (err error) {
+	switch {
+	case s.cfg.Issuer != nil:
+		s.revoked, err = reuse.Acquire(s.lease, "issuer", true, func(*revocation.Set) (*revocation.Set, error) {
+			return revocation.NewSet(), nil
+		}, nil)
+		return err
+	case s.cfg.Revocations == nil:
+		return nil
+	}
+	settings := s.cfg.RevocationServer()
+	remote, keys, err := validate.Connect(*settings, validate.Options{Log: from.log, Metrics: from.validation, Lease: s.lease})
+	if err != nil {
+		return errNoConnection // makeValidator reports the fault
+	}
+	s.feed, err = subscriber.New(s.cfg, subscriber.Options{
+		Server: remote, Keys: keys, Log: from.log, Metrics: from.feed, Now: time.Now, Lease: s.lease,
+	})
+	if err != nil {
+		return fmt.Errorf("revocations: %w", err)
+	}
+	s.revoked = s.feed.Set()
+	return nil
+}
+
+var errNoConnection = errors.New("no connection to the server of revocations")
+
+// revokedCertificates returns the certificates that an issuer has revoked, for the Trust. It is nil without an issuer.
+func (s *state) revokedCertificates(from buildOptions) mtls.Revocations {
+	switch {
+	case from.own != nil:
+		return from.own.Certificates
+	case s.revoked != nil:
+		return s.revoked
+	}
+	return nil
+}
+
+// feedStatus returns a function that returns the status of a token by the feed of revocations. In a command that does
+// not serve, the feed is not followed: what its state folder has is all that can be known.
+func (s *state) feedStatus(serves bool) func(*access.Unchecked) (validate.RevocationStatus, error) {
+	feed, whenStale := s.feed, s.cfg.Revocations.WhenStale
+	rules := revocation.NewRules(s.cfg, s.cfg.RevocationServer().Issuer)
+	return func(token *access.Unchecked) (validate.RevocationStatus, error) {
+		stale := feed.Current() // before the set is consulted
+		var now time.Time
+		if token.IssuedAt.IsZero() { // otherwise the rules do not look at the clock
+			now = time.Now()
+		}
+		switch {
+		case rules.Revoked(feed.Set(), token, now):
+			return validate.Revoked, nil
+		case stale == nil, !serves, whenStale == config.ContinueRevocationsStale:
+			return validate.NotRevoked, nil
+		case whenStale == config.IntrospectRevocationsStale:
+			return validate.Introspect, stale
+		}
+		return validate.RevocationUnknown, stale
+	}
+}
+
+// introspectedWithin returns the greatest age of a cached introspection response while revocations are not known: the
+// shortest max_staleness. So the gate decides by older knowledge in no mode but continue.
+func (s *state) introspectedWithin() time.Duration {
+	var all []time.Duration
+	if s.cfg.Revocations != nil {
+		all = append(all, s.cfg.Revocations.MaxStaleness)
+	}
+	for i := range s.cfg.AuthorizationServers {
+		if e := s.cfg.AuthorizationServers[i].SecurityEvents; e != nil {
+			all = append(all, e.MaxStaleness)
+		}
+	}
+	if len(all) == 0 { // no token is introspected because of missing revocations
+		return 0
+	}
+	return slices.Min(all)
+}
+
+// feedReady returns nil once all revocations have been known, if the gate needs to know them to be ready.
+func (s *state) feedReady() error {
+	if s.feed == nil || s.cfg.Revocations.ReadyBeforeSync || s.feed.Synced() {
+		return nil
+	}
+	cause := s.feed.Status().Failure
+	if cause == nil {
+		cause = errors.New("the issuer has not sent all revocations yet")
+	}
+	return fmt.Errorf("revocations of authorization server %q: %w", s.cfg.Revocations.Server, cause)
+}
+
+// syncInterval is the time between two looks whether the feed of a new state has synced.
+const syncInterval = 50 * time.Millisecond
+
+// syncFeed starts the feed of s and waits until it has synced. Otherwise a reload that turns the feed on would
+// make the gate refuse every token for a moment. It does not wait if the gate may be ready before, or if current waits too.
+func (s *state) syncFeed(ctx context.Context, current *state) error {
+	if s.feed == nil || current.feedReady() != nil {
+		return nil
+	}
+	s.feed.Start()
+	for s.feedReady() != nil {
+		select {
+		case <-ctx.Done():
+			return s.feedReady()
+		case <-time.After(syncInterval):
+		}
+	}
+	return nil
+}
+
+// endRevoked ends the connections of clients whose certificates an issuer revokes, until ctx ends. A set of revoked
+// certificates only grows, so its length says whether a look at all connections is due. A revoked application has no
+// connections of its own: its requests are refused, and its streams end at their recheck.
+func (g *Gate) endRevoked(ctx context.Context) {
+	tick := time.NewTicker(endRevokedInterval)
+	defer tick.Stop()
+	var seen *revocation.Set
+	var length int
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		set := g.current.Load().revoked
+		if set == nil {
+			continue
+		}
+		if n := set.Len(revocation.Certificate); set != seen || n != length {
+			seen, length = set, n
+			g.endClients(set)
+		}
+	}
+}
+
+// endRevokedInterval bounds how long an idle connection of a revoked certificate stays open.
+const endRevokedInterval = time.Second
+
+// endClients ends the connections of clients with revoked certificates.
+func (g *Gate) endClients(set *revocation.Set) {
+	if set.Len(revocation.Certificate) == 0 {
+		return
+	}
+	known := make(map[*x509.Certificate]bool) // connections of one client share the parsed certificate
+	revoked := func(leaf *x509.Certificate) bool {
+		is, ok := known[leaf]
+		if !ok {
+			is = set.Certificate(access.ThumbprintOf(leaf))
+			known[leaf] = is
+		}
+		return is
+	}
+	for _, s := range g.servers {
+		if s.TLS != nil {
+			s.EndClients(revoked)
+		}
+	}
+}
