@@ -27,7 +27,7 @@ func TestMetricsPage(t *testing.T) {
 		"revocation: {}", "revocation: {lists: [northwind.crl], exempt: [borealis-ca.pem, dormant-ca.pem]}",
 		"authorization_servers:\n", "authorization_servers:\n"+
 			"  - {name: ours, issuer: \"https://"+r.issuerAddress+"\", audiences: [https://api.example.test]}\n"+
-			"  - {name: opaque, required: false, issuer: \"https://opaque.example.test\", audiences: [https://api.example.test], tokens: opaque, introspection: {endpoint: \"https://127.0.0.1:1/introspect\", client_id: gate, authentication: {method: client_secret_basic, secret_file: secret}}}\n",
+			"  - {name: opaque, required: false, issuer: \"https://opaque.example.test\", audiences: [https://api.example.test], tokens: opaque, introspection: {endpoint: \"https://127.0.0.1:1/introspect\", client_id: gate, authentication: {method: client_secret_basic, secret_file: secret}}, security_events: {audience: gate, push: {path: /security-events/opaque, authorization_file: secret}}}\n",
 		"admin:", "issuer: {issuer: \"https://"+r.issuerAddress+"\", address: "+r.issuerAddress+", state: state, audience: https://api.example.test}\nadmin:")
 	r.serve()
 	visit, _ := r.visitor("northwind", "good", false, 0)

@@ -106,7 +106,6 @@ func (r *Receiver) exchange(ctx context.Context, began time.Time) (more bool, er
 	if err != nil {
 		return false, err
 	}
-	r.pending = acknowledgement{} // the server has it
 	ids, tokens := make([]string, 0, len(answer.Sets)), make([]string, 0, len(answer.Sets))
 	for id, raw := range answer.Sets {
 		if len(id) > maxText {

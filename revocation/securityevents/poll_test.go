@@ -143,12 +143,14 @@ func TestStale(t *testing.T) {
 	r.clock.Store(0) // the clock jumps back
 	stale(true)
 	// A server that always has more events has not sent all.
+	polls := 0
 	r.clock.Store(int64(time.Hour))
 	s.respond(func(w http.ResponseWriter, _ *http.Request) {
+		polls++
 		writeAnswer(w, M{"sets": M{}, "moreAvailable": true})
 	})
-	if err := r.poll(t.Context()); err != nil {
-		t.Fatal(err)
+	if err := r.poll(t.Context()); err != nil || polls != 1 {
+		t.Errorf("poll = %v after %d polls, want nil after 1: a server without events is polled at the interval", err, polls)
 	}
 	stale(true)
 }

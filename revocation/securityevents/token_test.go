@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -192,7 +193,7 @@ func TestSubjects(t *testing.T) {
 		{"null", M{"sub_id": json.RawMessage("null")}, nil},
 		{"no alias that is known", M{"sub_id": M{"format": "aliases", "identifiers": []M{email, foreign}}}, nil},
 		{"aliases in aliases", M{"sub_id": M{"format": "aliases", "identifiers": []M{{"format": "aliases", "identifiers": []M{user("alice")}}}}}, nil},
-		{"many aliases", M{"sub_id": M{"format": "aliases", "identifiers": make([]M, maxIdentifiers+1)}}, nil},
+		{"many aliases", M{"sub_id": M{"format": "aliases", "identifiers": slices.Repeat([]M{user("alice")}, maxIdentifiers+1)}}, nil},
 		{"complex in complex", M{"sub_id": M{"format": "complex", "user": M{"format": "complex", "user": user("alice")}}}, nil},
 		{"complex without a known member", M{"sub_id": M{"format": "complex", "tenant": user("alice")}}, nil},
 		{"complex of another server", M{"sub_id": M{"format": "complex", "user": foreign}}, nil},
