@@ -113,7 +113,7 @@ func newShared(identifier string, options *Options) (*shared, error) {
 		},
 	})
 	s.revocations.publish = s.feed.Publish
-	return s, errors.Join(noMetrics, noFeed)
+	return s, errors.Join(noMetrics, noFeed, s.registerCurrent(options.Metrics))
 }
 
 // New returns the authorization server for cfg.Issuer, which must not be nil. It reads the files that

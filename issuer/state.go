@@ -56,14 +56,14 @@ func (i *Issuer) CheckDatabase(ctx context.Context) error {
 
 // current returns nil if this process knows the revocations and the signing keys of all processes that
 // share the state. Otherwise no token may be issued, and no token may be called active.
-func (i *Issuer) current() error {
-	if i.state == nil { // only explain and check use an issuer that is not open
+func (s *shared) current() error {
+	if s.state == nil { // only explain and check use an issuer that is not open
 		return nil
 	}
-	if err := i.revocations.complete(); err != nil {
+	if err := s.revocations.complete(); err != nil {
 		return err
 	}
-	return i.state.Current()
+	return s.state.Current()
 }
 
 // currentRefusal returns nil or the refusal of a request that cannot be decided now.

@@ -211,6 +211,22 @@ func (s *harness) revokeNow(request issuer.RevocationRequest) {
 	}
 }
 
+// metricValue returns the value of a gauge without labels.
+func (s *harness) metricValue(name string) float64 {
+	s.t.Helper()
+	families, err := s.metrics.Gather()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	s.t.Fatalf("there is no metric %s", name)
+	return 0
+}
+
 func over11(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }
 
 // A new subscriber gets a snapshot, then a batch that says it is complete, and then each revocation as a Security Event
@@ -249,6 +265,10 @@ func TestFeed(t *testing.T) {
 			}
 			if head := f.skipTo(isHead); head.id != m.id {
 				t.Errorf("the heartbeat has the id %s, want %s", head.id, m.id)
+			}
+			status := s.issuer.RevocationStatus()
+			if events := status.Feed.Events; status.Unknown != nil || status.Feed.Subscribers != 1 || status.Feed.Position.String() != m.id || len(events) != 2 || events[0].Entry.Subject != thumbprint {
+				t.Errorf("RevocationStatus() = %+v, want 1 subscriber at %s and 2 events, the certificate first", status, m.id)
 			}
 		})
 	}
@@ -436,8 +456,14 @@ func TestFeedWithoutDatabase(t *testing.T) {
 		}
 		return s.probe() == 503
 	})
+	if got := s.metricValue("tallygate_issuer_revocations_current"); got != 0 || s.issuer.RevocationStatus().Unknown == nil {
+		t.Errorf("tallygate_issuer_revocations_current is %v and the status has no error, want 0 and an error", got)
+	}
 	server.Restart()
 	f.skipTo(isHead)
+	if got := s.metricValue("tallygate_issuer_revocations_current"); got != 1 {
+		t.Errorf("with the database tallygate_issuer_revocations_current is %v, want 1", got)
+	}
 }
 
 // The streams end when the process stops, and a new stream is refused.
