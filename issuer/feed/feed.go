@@ -39,7 +39,8 @@ type Options struct {
 	// Heartbeat is the least time between two heartbeats. The log is read each second, so the longest time is
 	// [revocation.HeartbeatInterval]. Default: 900 ms.
 	Heartbeat time.Duration
-	// KeepAlive is the time after which a comment is sent if nothing else was sent. Default: 5 s.
+	// KeepAlive is the time after which a comment is sent if nothing else was sent, at the latest after one and a half
+	// KeepAlive. Gates take a connection for dead after three heartbeat intervals, 6 s, without a byte. Default: 2 s.
 	KeepAlive time.Duration
 	// WriteTimeout bounds the sending of an event, and must be above KeepAlive. Default: 20 s.
 	WriteTimeout time.Duration
@@ -65,7 +66,7 @@ func (o *Options) setDefaults() {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&o.Heartbeat, 900 * time.Millisecond}, {&o.KeepAlive, 5 * time.Second}, {&o.WriteTimeout, 20 * time.Second},
+		{&o.Heartbeat, 900 * time.Millisecond}, {&o.KeepAlive, 2 * time.Second}, {&o.WriteTimeout, 20 * time.Second},
 		{&o.CatchUp, 3 * time.Second}, {&o.Recheck, 500 * time.Millisecond},
 	} {
 		if *d.field == 0 {

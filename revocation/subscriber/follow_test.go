@@ -131,6 +131,28 @@ func TestIssuerBehind(t *testing.T) {
 	g.current()
 }
 
+// A database that was restored from a backup has a shorter log, which its issuer sends as a snapshot. The gate follows the
+// shorter log and keeps what it knows.
+func TestRestoredLog(t *testing.T) {
+	s := newIssuer(t, func(c *connection) {
+		c.begin()
+		if c.n == 0 {
+			c.snapshot(9, token("a"))
+			return
+		}
+		c.snapshot(4)
+		c.heartbeat(4)
+		c.set(5, token("b"))
+		c.idle()
+	})
+	g := s.follow(t)
+	g.refuses("b")
+	g.current()
+	if got := g.Status().Position.Seq; got != 5 || !g.revoked("a") {
+		t.Errorf("position %d, a revoked %t; want 5, true", got, g.revoked("a"))
+	}
+}
+
 // A message that is not the issuer's, or breaks the protocol, ends the stream and has no effect.
 func TestInvalidMessages(t *testing.T) {
 	b := []any{token("b")}
@@ -152,7 +174,7 @@ func TestInvalidMessages(t *testing.T) {
 		"another issuer":       {func(c *connection) { c.batch(M{"iss": issuer + "/", "after": 1, "seq": 2, "entries": b}) }, "iss"},
 		"no iss":               {func(c *connection) { c.batch(M{"iss": nil, "after": 1, "seq": 2, "entries": b}) }, "iss"},
 		"no iat":               {func(c *connection) { c.batch(M{"iat": nil, "after": 1, "seq": 2, "entries": b}) }, "iat"},
-		"iat before":           {func(c *connection) { c.iat = c.iat.Add(-time.Second); c.batch(M{"after": 1, "seq": 2, "entries": b}) }, "iat"},
+		"iat before":           {func(c *connection) { c.iat = c.iat.Add(-time.Second); c.heartbeat(1) }, "iat"},
 		"after above seq":      {func(c *connection) { c.batch(M{"after": 1, "seq": 0, "entries": b}) }, "above"},
 		"epoch with a colon":   {func(c *connection) { c.batch(M{"epoch": "e:1", "after": 1, "seq": 2, "entries": b}) }, "position"},
 		"no epoch":             {func(c *connection) { c.batch(M{"epoch": nil, "after": 1, "seq": 2, "entries": b}) }, "position"},

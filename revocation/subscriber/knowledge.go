@@ -64,14 +64,13 @@ func (k *knowledge) advance(epoch string, after, seq uint64, entries []revocatio
 	return nil
 }
 
-// jump moves the position to the end of a snapshot.
+// jump moves the position to the end of a snapshot. An issuer sends a snapshot that ends before the position when its log
+// stays shorter: the database was restored from a backup. The set keeps what the log has lost.
 func (k *knowledge) jump(epoch string, seq uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.position.Epoch != epoch || seq > k.position.Seq {
-		k.position = revocation.Position{Epoch: epoch, Seq: seq}
-		k.changes++
-	}
+	k.position = revocation.Position{Epoch: epoch, Seq: seq}
+	k.changes++
 }
 
 // record adds an event to the last events.

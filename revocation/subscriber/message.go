@@ -19,6 +19,7 @@ const maxParts = 4 * 6 * revocation.MaxEntries / revocation.BatchSize
 
 var (
 	errGap     = errors.New("the feed has left out revocations")
+	errLate    = errors.New("the messages of the feed come too late")
 	errInvalid = errors.New("invalid message")
 )
 
@@ -34,8 +35,11 @@ type stream struct {
 	known  *knowledge
 	now    func() time.Time
 
-	issuedAt time.Time // iat of the last batch; zero before the first
-	live     bool      // the stream has said that there are no more revocations than known has
+	began    time.Time     // the time of the first heartbeat, with a monotonic clock
+	issuedAt time.Time     // iat of the last heartbeat; zero before the first
+	offset   time.Duration // the least difference between this machine's clock and iat: the difference of the clocks
+	maxLag   time.Duration // the most by which heartbeats may come later than at first
+	live     bool          // the stream has said that there are no more revocations than known has
 	snapshot struct {
 		part  int // the number of the last part; 0 outside a snapshot
 		epoch string
@@ -136,14 +140,11 @@ func (s *stream) batch(m *revocation.Batch) error {
 		return err
 	}
 	switch {
-	case m.IssuedAt.Before(s.issuedAt):
-		return invalid("iat is before the iat of the last batch")
 	case len(m.Entries) > revocation.BatchSize:
 		return invalid("more than %d revocations", revocation.BatchSize)
 	case m.Snapshot < 0 || m.Last && m.Snapshot == 0:
 		return invalid("snapshot is %d", m.Snapshot)
 	}
-	s.issuedAt = m.IssuedAt.Time
 	if m.Snapshot > 0 {
 		return s.part(m)
 	}
@@ -153,10 +154,39 @@ func (s *stream) batch(m *revocation.Batch) error {
 	if err := s.known.advance(m.Epoch, m.After, m.Seq, m.Entries); err != nil {
 		return err
 	}
-	if len(m.Entries) == 0 && m.After == m.Seq && s.known.complete(m.Epoch, m.Seq, s.now()) {
+	if len(m.Entries) > 0 || m.After != m.Seq {
+		return nil
+	}
+	lag, err := s.lag(m.IssuedAt.Time)
+	if err != nil {
+		return err
+	}
+	if s.known.complete(m.Epoch, m.Seq, s.now().Add(-lag)) {
 		s.live = true
 	}
 	return nil
+}
+
+// lag returns by how much a heartbeat comes later than the fastest heartbeat of the stream. The difference of the clocks
+// does not count. A network that holds back what the issuer sends, revocations among it, holds back heartbeats too.
+func (s *stream) lag(iat time.Time) (time.Duration, error) {
+	now := s.now()
+	if s.issuedAt.IsZero() {
+		s.began = now
+	}
+	// A change of this machine's clock during the stream does not count.
+	offset := s.began.Add(now.Sub(s.began)).Round(0).Sub(iat)
+	switch {
+	case iat.Before(s.issuedAt):
+		return 0, invalid("iat is before the iat of the last heartbeat")
+	case s.issuedAt.IsZero() || offset < s.offset:
+		s.offset = offset
+	}
+	s.issuedAt = iat
+	if lag := offset - s.offset; lag <= s.maxLag {
+		return lag, nil
+	}
+	return 0, errLate
 }
 
 // part applies a part of a snapshot. The position moves at the last part.

@@ -290,3 +290,29 @@ func TestCurrentDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations, want 0", n)
 	}
 }
+
+// A network that holds messages back more and more makes the set old. Clocks that differ do not.
+func TestLateHeartbeats(t *testing.T) {
+	start := time.Now()
+	for _, skew := range []time.Duration{0, 30 * time.Second, -30 * time.Second} {
+		var now time.Time
+		k := newKnowledge()
+		k.jump("e", 1)
+		s := &stream{issuer: issuer, known: k, now: func() time.Time { return now }, maxLag: 15 * time.Second}
+		for _, beat := range []struct {
+			sent, received int // seconds
+			age            time.Duration
+			late           bool
+		}{{0, 1, 0, false}, {2, 2, 0, false}, {4, 4, 0, false}, {6, 10, 4 * time.Second, false}, {8, 23, 15 * time.Second, false}, {10, 11, time.Second, false}, {12, 28, 0, true}} {
+			now = start.Add(time.Duration(beat.received) * time.Second)
+			sent := revocation.Seconds{Time: start.Add(skew + time.Duration(beat.sent)*time.Second).Round(0)}
+			err := s.batch(&revocation.Batch{Issuer: issuer, IssuedAt: sent, Epoch: "e", After: 1, Seq: 1})
+			if errors.Is(err, errLate) != beat.late {
+				t.Fatalf("skew %v: a heartbeat sent at %d and received at %d: %v, want late %t", skew, beat.sent, beat.received, err, beat.late)
+			}
+			if age := now.Sub(k.lastHeard()); !beat.late && age != beat.age {
+				t.Errorf("skew %v: a heartbeat sent at %d and received at %d makes the set %v old, want %v", skew, beat.sent, beat.received, age, beat.age)
+			}
+		}
+	}
+}

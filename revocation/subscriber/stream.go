@@ -114,7 +114,7 @@ func (s *Subscriber) follow(ctx context.Context, feed *url.URL) error {
 		}
 	})
 	defer unheard.Stop()
-	stream := &stream{issuer: s.issuer, keys: s.keys, known: s.known, now: s.now}
+	stream := &stream{issuer: s.issuer, keys: s.keys, known: s.known, now: s.now, maxLag: s.settings.MaxStaleness / 2}
 	events := newEventReader(&watchedReader{response.Body, func() { dead.Reset(s.timing.silence) }}, s.now)
 	for {
 		e, err := events.next()
