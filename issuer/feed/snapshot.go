@@ -15,6 +15,7 @@ const snapshotIdle = 30 * time.Second
 type snapshot struct {
 	epoch   string
 	seq     uint64
+	issued  time.Time
 	version uint64 // of the keys
 	ready   chan struct{}
 	parts   [][]byte // set before ready is closed
@@ -30,7 +31,7 @@ func (f *Feed) openSnapshot() (s *snapshot, first bool) {
 	version := f.options.KeyVersion()
 	s = f.snapshot
 	if s == nil || s.version != version || f.ring.outdates(s.seq) {
-		s, first = &snapshot{epoch: f.ring.epoch, seq: f.ring.head, version: version, ready: make(chan struct{})}, true
+		s, first = &snapshot{epoch: f.ring.epoch, seq: f.ring.head, issued: f.issuedAt(), version: version, ready: make(chan struct{})}, true
 		f.snapshot = s
 	}
 	s.readers++
@@ -53,10 +54,10 @@ func (f *Feed) dropSnapshot() {
 
 // build makes the parts of s. The set has every revocation up to s.seq, and perhaps later ones, which are sent again as
 // events.
-func (f *Feed) build(s *snapshot, issued time.Time) {
+func (f *Feed) build(s *snapshot) {
 	defer close(s.ready)
 	f.metrics.snapshots.Inc()
-	claims := revocation.Batch{Issuer: f.options.Issuer, IssuedAt: revocation.Seconds{Time: issued}, Epoch: s.epoch, Seq: s.seq}
+	claims := revocation.Batch{Issuer: f.options.Issuer, IssuedAt: revocation.Seconds{Time: s.issued}, Epoch: s.epoch, Seq: s.seq}
 	size := 0
 	end := func(last bool) bool {
 		claims.Snapshot, claims.Last = claims.Snapshot+1, last

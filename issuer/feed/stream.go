@@ -28,6 +28,8 @@ const (
 	manyEvents = 64
 )
 
+var errBehind = errors.New("the subscriber is too slow for the events that are kept")
+
 // comment keeps a stream alive. It says nothing.
 var comment = []byte(":\n\n")
 
@@ -41,6 +43,7 @@ type stream struct {
 	snapshot  *snapshot // nil: none is being read
 	part      int       // the next part of snapshot
 	ahead     time.Time // when the feed began to wait for its log to reach Position; zero: it does not wait
+	issued    time.Time // the latest iat of a batch in the stream, which must not go backwards
 	beat      *batch    // the last heartbeat sent
 	beatAt    time.Time
 	rechecked time.Time
@@ -131,22 +134,26 @@ func (s *stream) next() (texts [][]byte, changed <-chan struct{}, end *cut) {
 		return s.nextPart()
 	}
 	events, b, snapshot, first := s.choose()
-	epoch, issued := f.ring.epoch, f.issuedAt()
+	epoch := f.ring.epoch
 	f.mu.Unlock()
 	var err error
 	switch {
 	case snapshot != nil:
-		s.snapshot, s.part = snapshot, 0
-		s.snapshots++
 		if first {
-			f.build(snapshot, issued)
+			f.build(snapshot)
 		}
+		if snapshot.issued.Before(s.issued) {
+			f.closeSnapshot(snapshot)
+			return nil, nil, &cut{byRing, errBehind}
+		}
+		s.snapshot, s.part, s.issued = snapshot, 0, snapshot.issued
+		s.snapshots++
 		return nil, snapshot.ready, nil
 	case b != nil:
 		var text []byte
 		text, err = f.batchText(b)
 		texts = append(texts, text)
-		s.Position.Seq = b.seq
+		s.Position.Seq, s.issued = b.seq, b.claims.IssuedAt.Time
 		s.batches++
 	default:
 		for _, e := range events {
@@ -196,6 +203,9 @@ func (s *stream) choose() (events []*event, b *batch, snapshot *snapshot, first 
 	case len(events) > 0:
 		return events[:min(len(events), manyEvents)], nil, nil, false
 	case f.beat != nil && fresh && f.beat.seq == s.Position.Seq && f.beat != s.beat && time.Since(s.beatAt) >= f.options.Heartbeat:
+		if f.beat.claims.IssuedAt.Before(s.issued) { // it was made before the snapshot that s has read
+			f.beat = f.newBatch(f.ring.head, f.ring.head, nil)
+		}
 		s.beat, s.beatAt = f.beat, time.Now()
 		return nil, f.beat, nil, false
 	}
@@ -217,7 +227,7 @@ func (s *stream) nextPart() (texts [][]byte, changed <-chan struct{}, end *cut) 
 	case snapshot.err != nil:
 		return nil, nil, &cut{byFault, snapshot.err}
 	case passed:
-		return nil, nil, &cut{byRing, errors.New("the snapshot is too old for the events that are kept")}
+		return nil, nil, &cut{byRing, errBehind}
 	case !fresh:
 		return nil, changed, nil
 	case s.part < len(snapshot.parts):
