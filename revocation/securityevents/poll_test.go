@@ -60,7 +60,7 @@ func TestPoll(t *testing.T) {
 			t.Errorf("the log has %q, want neither subjects nor tokens:\n%s", secret, r.log.String())
 		}
 	}
-	if !strings.Contains(r.log.String(), `"events":"session-revoked","result":"applied"`) {
+	if !strings.Contains(r.log.String(), `"event_types":"session-revoked","result":"applied"`) {
 		t.Errorf("the log lacks event type and result:\n%s", r.log.String())
 	}
 }

@@ -167,7 +167,7 @@ func (r *Receiver) logStatement(ctx context.Context, s *statement) {
 			level = slog.LevelWarn
 		}
 	}
-	r.log.LogAttrs(ctx, level, "security event", slog.String("issuer", r.server), slog.String("events", strings.Join(s.types, " ")), slog.String("result", s.result.String()))
+	r.log.LogAttrs(ctx, level, "security event", slog.String("issuer", r.server), slog.String("event_types", strings.Join(s.types, " ")), slog.String("result", s.result.String()))
 }
 
 // maxSecretFile bounds a file with a secret in bytes; tokens have a few KB.
