@@ -26,13 +26,18 @@ type Set struct {
 	applications  *table[string]            // issued by
 	partners      *table[string]            // issued by
 	subjects      *table[foreignSubject]    // issued by
+	limit         int64                     // bounds the entries of each kind
 }
 
 type foreignSubject struct{ iss, sub string }
 
-// NewSet returns an empty set.
-func NewSet() *Set {
+// NewSet returns an empty set for MaxEntries entries of each kind.
+func NewSet() *Set { return NewSetFor(MaxEntries) }
+
+// NewSetFor returns an empty set for limit entries of each kind.
+func NewSetFor(limit int) *Set {
 	return &Set{
+		limit:  int64(limit),
 		tokens: newTable(sumPart[[sha256.Size]byte]), foreignTokens: newTable(sumPart[[sha256.Size]byte]),
 		certificates: newTable(sumPart[access.Thumbprint]), applications: newTable(textPart),
 		partners: newTable(textPart), subjects: newTable(subjectPart),
@@ -52,19 +57,19 @@ func (s *Set) Add(e Entry) error {
 	added := false
 	switch e.Kind {
 	case Token:
-		added = s.tokens.raise([sha256.Size]byte([]byte(e.Subject)), until, MaxEntries)
+		added = s.tokens.raise([sha256.Size]byte([]byte(e.Subject)), until, s.limit)
 	case ForeignToken:
-		added = s.foreignTokens.raise([sha256.Size]byte([]byte(e.Subject)), until, MaxEntries)
+		added = s.foreignTokens.raise([sha256.Size]byte([]byte(e.Subject)), until, s.limit)
 	case Certificate:
 		thumbprint, _ := access.ParseThumbprint(e.Subject) // Check has parsed it
-		added = s.certificates.raise(thumbprint, never, MaxEntries)
+		added = s.certificates.raise(thumbprint, never, s.limit)
 	case Application:
-		added = s.applications.raise(e.Subject, e.IssuedBy.Unix(), MaxEntries)
+		added = s.applications.raise(e.Subject, e.IssuedBy.Unix(), s.limit)
 	case Partner:
-		added = s.partners.raise(e.Subject, e.IssuedBy.Unix(), MaxEntries)
+		added = s.partners.raise(e.Subject, e.IssuedBy.Unix(), s.limit)
 	case ForeignSubject:
 		iss, sub, _ := strings.Cut(e.Subject, "\x00")
-		added = s.subjects.raise(foreignSubject{iss, sub}, e.IssuedBy.Unix(), MaxEntries)
+		added = s.subjects.raise(foreignSubject{iss, sub}, e.IssuedBy.Unix(), s.limit)
 	}
 	if !added {
 		return ErrFull

@@ -1,6 +1,7 @@
 package subscriber
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -331,5 +332,76 @@ func TestHostileStreams(t *testing.T) {
 				t.Error("the gate takes its revocations for complete")
 			}
 		})
+	}
+}
+
+// An event that arrives byte by byte ends the stream, although the connection is not silent.
+func TestSlowEvent(t *testing.T) {
+	now := time.Now()
+	drip := func(text string, pause time.Duration) error {
+		in := &pausingReader{strings.NewReader(text), func() { now = now.Add(pause) }}
+		_, err := newEventReader(in, func() time.Time { return now }).next()
+		return err
+	}
+	event := "event: set\ndata: a\n\n"
+	if err := drip(event, 5*time.Second); !errors.Is(err, errSlow) {
+		t.Errorf("a byte each 5 s: %v, want errSlow", err)
+	}
+	if err := drip(event, time.Second); err != nil {
+		t.Errorf("a byte each second: %v, want no error", err)
+	}
+	if err := drip(strings.Repeat(":\n", 100)+event, time.Second); err != nil {
+		t.Errorf("comments for minutes before an event: %v, want no error", err)
+	}
+}
+
+// A pausingReader reads a byte at a time, after a pause.
+type pausingReader struct {
+	*strings.Reader
+	pause func()
+}
+
+func (p *pausingReader) Read(b []byte) (int, error) {
+	p.pause()
+	return p.Reader.Read(b[:1])
+}
+
+// A snapshot without an end is cut.
+func TestEndlessSnapshot(t *testing.T) {
+	s := &stream{issuer: issuer, known: newKnowledge(), now: time.Now}
+	m := &revocation.Batch{Issuer: issuer, IssuedAt: revocation.Seconds{Time: time.Now()}, Epoch: "e", Seq: 1}
+	for m.Snapshot = 1; m.Snapshot <= maxParts; m.Snapshot++ {
+		if err := s.batch(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.batch(m); !errors.Is(err, errInvalid) {
+		t.Errorf("part %d: %v, want errInvalid", m.Snapshot, err)
+	}
+}
+
+// A set that is full is stale at once, and fresh again when old entries have made room.
+func TestFullSet(t *testing.T) {
+	s := newIssuer(t, func(c *connection) {
+		c.begin()
+		c.snapshot(1, token("one too many"))
+		c.heartbeat(1)
+		c.idle()
+	})
+	g := s.open(t, gateOptions{stopped: true})
+	g.known.set = revocation.NewSetFor(1)
+	check(t, g.Set().Add(revocation.Entry{Kind: revocation.Token, Subject: strings.Repeat("x", 32), Until: time.Now().Add(time.Minute)}))
+	now := time.Now()
+	g.known.heard.Store(&now)
+	g.Start()
+	gatetest.Eventually(t, "a full set", func() bool { return errors.Is(g.Current(), revocation.ErrFull) && g.Status().Full })
+	gatetest.Eventually(t, "full messages", func() bool { return g.count(full) >= 2 })
+	if g.revoked("one too many") || g.Status().Position.Epoch != "" {
+		t.Errorf("revoked %t at %v, want false and no position", g.revoked("one too many"), g.Status().Position)
+	}
+	g.Set().Sweep(time.Now().Add(2 * time.Minute))
+	g.current()
+	if !g.revoked("one too many") || g.Status().Full {
+		t.Error("the revocation is missing after there was room")
 	}
 }
