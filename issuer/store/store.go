@@ -94,8 +94,9 @@ func (r *Revocation) Entry() revocation.Entry {
 }
 
 // A Page is a part of a log of revocations. A reader that knows every revocation up to After knows every
-// revocation up to Seq when it has taken over Additions, which are in the order of their numbers. A page without
-// additions, with After = Seq, says that at the time of the reading nothing was stored behind After.
+// revocation up to Seq when it has taken over Additions, which are in the order of their numbers. Numbers are missing
+// where a revocation has expired or was extended. A page with After = Seq has no additions, and says that at the time
+// of the reading nothing was stored behind After.
 type Page struct {
 	Epoch      string // as in [revocation.Position]
 	After, Seq uint64

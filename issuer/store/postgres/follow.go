@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tallygate/tallygate/issuer/store"
-	"github.com/tallygate/tallygate/revocation"
 )
 
 const (
@@ -117,14 +116,14 @@ func (s *Store) readAdditions(ctx context.Context, conn *pgx.Conn, last *positio
 		if err != nil {
 			return err
 		}
-		if len(page.Additions) > 0 {
+		if page.Seq > last.Seq { // without additions if those behind last have expired
 			apply(page)
 			last.take(&page)
 		}
 		if complete {
 			// Current must not change before apply has returned: nothing else says that the page is in effect.
 			s.syncedAt.Store(int64(began))
-			last.Position = revocation.Position{Epoch: page.Epoch, Seq: page.Seq}
+			last.Epoch = page.Epoch // of an empty log too
 			apply(store.Page{Epoch: page.Epoch, After: page.Seq, Seq: page.Seq})
 			return nil
 		}

@@ -18,10 +18,12 @@ type position struct {
 	stored time.Time // when that revocation was stored
 }
 
-// take moves p to the end of page, which has additions.
+// take moves p to the end of page.
 func (p *position) take(page *store.Page) {
-	end := page.Additions[len(page.Additions)-1]
-	*p = position{revocation.Position{Epoch: page.Epoch, Seq: page.Seq}, end.Seq, end.Stored}
+	p.Position = revocation.Position{Epoch: page.Epoch, Seq: page.Seq}
+	if n := len(page.Additions); n > 0 {
+		p.seq, p.stored = page.Additions[n-1].Seq, page.Additions[n-1].Stored
+	}
 }
 
 // continues reports whether page, which was read behind p, is of the same log.

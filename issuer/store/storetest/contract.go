@@ -38,7 +38,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 	for name, test := range map[string]func(*testing.T, Store){
 		"keys": testKeys, "replaced keys": testReplacedKeys, "tokens": testTokens, "merge": testMerge, "sweep": testSweep, "unstorable": testUnstorable,
 		"reentered": testReentered, "many": testMany, "closing": testClosing, "closed": testClosed,
-		"follow": testFollow, "stored": testStored, "audit": testAudit, "audit texts": testAuditTexts,
+		"follow": testFollow, "follow expired": testFollowExpired, "stored": testStored, "audit": testAudit, "audit texts": testAuditTexts,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

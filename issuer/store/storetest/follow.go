@@ -22,7 +22,7 @@ type Reader struct {
 	mu       sync.Mutex
 	last     store.Page
 	epochs   int
-	complete int // number of pages without additions
+	complete int // number of pages that say that a reading is complete
 	held     map[string]store.Addition
 	seen     map[string]time.Time // when a subject was first delivered
 }
@@ -50,11 +50,8 @@ func (r *Reader) take(page store.Page) {
 	if page.Epoch != r.last.Epoch {
 		r.epochs++
 		r.last = store.Page{Epoch: page.Epoch}
-		if len(page.Additions) == 0 { // a complete reading of an empty log, whose numbers need not begin at 0
-			r.last.Seq = page.Seq
-		}
 	}
-	if page.After != r.last.Seq || page.Seq < page.After || (page.Seq == page.After) != (len(page.Additions) == 0) {
+	if page.After != r.last.Seq || page.Seq < page.After {
 		r.t.Errorf("after the number %d comes a page from %d to %d with %d additions", r.last.Seq, page.After, page.Seq, len(page.Additions))
 	}
 	number := page.After
@@ -68,7 +65,7 @@ func (r *Reader) take(page store.Page) {
 			r.seen[a.Subject] = time.Now()
 		}
 	}
-	if len(page.Additions) == 0 {
+	if page.Seq == page.After {
 		r.complete++
 	}
 	r.last = page
@@ -168,6 +165,27 @@ func testFollow(t *testing.T, s Store) {
 	store("later", 1)
 	second, _ := Follow(t, s)
 	second.CheckHeld(s)
+}
+
+// The pages continue each other although the last revocations of the log have expired.
+func testFollowExpired(t *testing.T, s Store) {
+	add := func(subject string, until int64) {
+		if err := s.Revoke(store.Revocation{Kind: revocation.Application, Subject: subject, IssuedBy: at(1), Until: at(until)}); err != nil {
+			t.Error(err)
+		}
+	}
+	add("a", 10)
+	add("b", 10)
+	if n, err := s.Sweep(at(100)); n != 2 || err != nil {
+		t.Fatalf("Sweep returned %d, %v; want 2", n, err)
+	}
+	r, stop := Follow(t, s)
+	r.Sync()
+	add("c", 1000)
+	r.WaitFor("c")
+	stop()
+	r, _ = Follow(t, s)
+	r.CheckHeld(s)
 }
 
 // An addition has the time at which the revocation was stored, and a revocation that is extended gets a later time.
