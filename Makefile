@@ -36,7 +36,7 @@ RELEASE_GO = $(shell GOTOOLCHAIN=auto go version >/dev/null 2>&1 && echo auto ||
 # run ends some 300 such processes.
 export GORACE ?= atexit_sleep_ms=20
 
-.PHONY: build licenses packaging pin-images newest test test-quick lint tidy checks unit unit-race unit-gate allocations drill tour chart console console-pictures pebble keycloak servers upstreams fuzz bench bench-figures bench-quick bench-tokens bench-test bench-own clean
+.PHONY: build licenses packaging pin-images newest test test-quick lint tidy checks unit unit-race unit-gate allocations drill fleet tour chart console console-pictures pebble keycloak servers upstreams fuzz bench bench-figures bench-quick bench-tokens bench-test bench-own clean
 
 build: export GOTOOLCHAIN = $(RELEASE_GO)
 build: ## the binary, version stamped
@@ -102,6 +102,9 @@ allocations: ## what a granted request allocates
 
 drill: ## one hostile partner beside an honest one, alone on the machine: at most 0.1 % of the honest requests fail
 	TALLYGATE_DRILL=$${TALLYGATE_DRILL:-20s} go test -count=1 -vet=off -run '^TestOneHostilePartner$$' -timeout 30m -v ./cmd/tallygate
+
+fleet: ## revocations in a fleet: two issuers on PostgreSQL, 50 sidecars, and everything that breaks; it needs PostgreSQL and takes ten minutes
+	TALLYGATE_FLEET=$${TALLYGATE_FLEET:-50,1000} go test -count=1 -vet=off -run '^TestFleet' -timeout 40m -v ./cmd/tallygate
 
 tour: ## the demo as a newcomer sees it
 	go run ./cmd/tallygate demo --tour

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// revoke revokes x at an issuer and returns when the revocation is acknowledged. A token is revoked by its
+// application (RFC 7009), everything else by an operator.
+func (f *fleet) revoke(x *target, issuer int) error {
+	if x.kind == "token" {
+		client := f.clientOf(x.certificate)
+		defer client.CloseIdleConnections()
+		if status, answer := f.issuers[issuer].post(client, "/revoke", url.Values{"client_id": {x.clientID}, "token": {x.token}}); status != http.StatusOK {
+			return fmt.Errorf("revoking %s: status %d, %v", x.name, status, answer)
+		}
+		return nil
+	}
+	arguments := map[string][]string{
+		"application": {"--application", x.clientID}, "partner": {"--partner", x.partner}, "certificate": {"--thumbprint", x.certificate.Thumbprint()},
+	}[x.kind]
+	if out, err := f.tallygate("", append([]string{"revoke", "--config", fmt.Sprintf("issuer-%d.yaml", issuer)}, arguments...)...); err != nil {
+		return fmt.Errorf("revoking %s: %w %s", x.name, err, out)
+	}
+	return nil
+}
+
+// Tokens, applications, partners and certificates are revoked at two issuers in turn. After each
+// acknowledgement every sidecar refuses what was revoked, and its upstream gets no request. TALLYGATE_FLEET has
+// the number of sidecars and of revocations, as in 50,1000.
+func TestFleet(t *testing.T) {
+	sidecars, revocations := fleetSize(t)
+	f := newFleet(t, revocations)
+	for range sidecars {
+		f.addSidecar("max_staleness: 30s")
+	}
+	f.awaitReady()
+	f.fetchAll()
+	spared := &f.targets[len(f.targets)-1]
+	f.prime(spared)
+	var took []time.Duration
+	for i := range revocations {
+		x := &f.targets[i]
+		f.prime(x)
+		if err := f.revoke(x, i%len(f.issuers)); err != nil {
+			t.Fatal(err)
+		}
+		took = append(took, f.refusedByAll(x, time.Now())...)
+		if t.Failed() {
+			t.Fatal("the first fault ends the test")
+		}
+	}
+	f.prime(spared) // what was not revoked stays granted
+	f.allRefused(revocations)
+	slices.Sort(took)
+	at := func(part float64) time.Duration {
+		return took[int(part*float64(len(took)-1))].Round(100 * time.Microsecond)
+	}
+	t.Logf("%d revocations at %d issuers, %d sidecars: from the acknowledgement to the refusal p50 %s, p99 %s, longest %s", revocations, len(f.issuers),
+		sidecars, at(0.5), at(0.99), at(1))
+	t.Log(f.propagation())
+	for _, s := range f.sidecars {
+		f.check(s.stop())
+	}
+}
+
+// fleetSize returns the numbers of sidecars and of revocations.
+func fleetSize(t *testing.T) (sidecars, revocations int) {
+	t.Helper()
+	text := os.Getenv("TALLYGATE_FLEET")
+	if text == "" {
+		return 3, 40
+	}
+	if _, err := fmt.Sscanf(text, "%d,%d", &sidecars, &revocations); err != nil {
+		t.Fatalf("TALLYGATE_FLEET=%s: %v", text, err)
+	}
+	return sidecars, revocations
+}
+
+// allRefused demands that every sidecar refuses each of the first targets again.
+func (f *fleet) allRefused(number int) {
+	f.t.Helper()
+	f.eachSidecar(func(s *sidecar) {
+		for i := range number {
+			x := &f.targets[i]
+			if fault := s.notRefused(f, x); fault != "" {
+				f.t.Errorf("revoked before: %s", fault)
+			}
+			s.hangUp(x)
+		}
+	})
+}
+
+// propagation describes the histograms tallygate_revocation_propagation_seconds of all sidecars: the time from the
+// moment when the issuer stored a revocation until the sidecar applied it.
+func (f *fleet) propagation() string {
+	f.t.Helper()
+	buckets := map[float64]float64{} // counts by upper bound
+	total, sum := 0.0, 0.0
+	const name = "tallygate_revocation_propagation_seconds_"
+	for _, s := range f.sidecars {
+		_, text, err := s.admin("/metrics")
+		f.check(err)
+		for line := range strings.Lines(string(text)) {
+			series, number, _ := strings.Cut(strings.TrimSpace(line), " ")
+			value, _ := strconv.ParseFloat(number, 64)
+			switch series, found := strings.CutPrefix(series, name); {
+			case !found:
+			case series == "count":
+				total += value
+			case series == "sum":
+				sum += value
+			default:
+				bound, _ := strconv.ParseFloat(strings.Trim(strings.TrimPrefix(series, "bucket{le="), `"}`), 64)
+				buckets[bound] += value
+			}
+		}
+	}
+	if total == 0 {
+		return "no propagation was measured"
+	}
+	below := func(part float64) string {
+		for _, bound := range slices.Sorted(maps.Keys(buckets)) {
+			if buckets[bound] >= part*total {
+				return fmt.Sprintf("at most %g s", bound)
+			}
+		}
+		return "above all buckets"
+	}
+	return fmt.Sprintf("tallygate_revocation_propagation_seconds of all sidecars: %.0f events, mean %.4f s, p50 %s, p99 %s, p99.9 %s", total, sum/total, below(0.5), below(0.99), below(0.999))
+}
+
+// fleetWhole reports whether the run is of make fleet.
+func fleetWhole() bool { return os.Getenv("TALLYGATE_FLEET") != "" }
