@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -17,10 +18,11 @@ const (
 	storing = 32
 )
 
-// RevokeForeign returns nil once the revocations by another authorization server are durable and in effect. server is its
-// configured name. The error is [revocation.ErrFull] if there is no room. After an error some of the entries may be
+// RevokeForeign returns nil once the revocations by the authorization server with the identifier issuer are durable and in
+// effect. They have an audit record. The error is [revocation.ErrFull] if there is no room. After an error some of the entries may be
 // stored; storing them again is harmless.
-func (i *Issuer) RevokeForeign(ctx context.Context, server string, entries []revocation.Entry) error {
+func (i *Issuer) RevokeForeign(ctx context.Context, issuer string, entries []revocation.Entry) error {
+	actor := strings.ToValidUTF8(issuer[:min(len(issuer), store.MaxActor)], "")
 	group, _ := errgroup.WithContext(ctx)
 	group.SetLimit(storing)
 	for _, e := range entries {
@@ -28,7 +30,9 @@ func (i *Issuer) RevokeForeign(ctx context.Context, server string, entries []rev
 			return revocation.ErrFull
 		}
 		group.Go(func() error {
-			return i.revocations.add(store.Revocation{Kind: e.Kind, Subject: e.Subject, IssuedBy: e.IssuedBy, Until: e.Until})
+			return i.revocations.add(store.Revocation{
+				Kind: e.Kind, Subject: e.Subject, IssuedBy: e.IssuedBy, Until: e.Until, Actor: actor, Reason: "security event",
+			})
 		})
 	}
 	return group.Wait()

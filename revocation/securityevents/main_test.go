@@ -133,11 +133,11 @@ type receiver struct {
 	failing error // of the store
 }
 
-func (r *receiver) put(_ context.Context, server string, entries []revocation.Entry) error {
+func (r *receiver) put(_ context.Context, issuer string, entries []revocation.Entry) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if server != "partners" {
-		return errors.New("stored for " + server)
+	if issuer != gatetest.Issuer {
+		return errors.New("stored for " + issuer)
 	}
 	if r.failing == nil {
 		r.stored = append(r.stored, entries...)
