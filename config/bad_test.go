@@ -618,6 +618,27 @@ var bad = []struct {
 	{"rs-no-anchors", []string{`32:7: issuer.resource_servers[0].trust: is required: listener.client_certificates has no trust to fall back on`}},
 	{"rs-resource", []string{`32:69: issuer.resource_servers[0].resources[0]: expected issuer.audience or an absolute URI without fragment (RFC 8707 section 2)`}},
 
+	// issuer.operators
+	{"op-required", []string{
+		`32:7: issuer.operators[0].name: is required`,
+		`32:7: issuer.operators[0].trust: at least one is required: there is no default, because the authority of a partner must not certify an operator`,
+		`32:7: issuer.operators[0].certificate: a name or thumbprints are required, or every certificate under trust would be this operator's`,
+		`32:7: issuer.operators[0].permissions: at least one is required: an operator without permissions may do nothing`,
+		`33:47: issuer.operators[1].certificate: a name or thumbprints are required, or every certificate under trust would be this operator's`,
+		`33:64: issuer.operators[1].permissions: at least one is required: an operator without permissions may do nothing`,
+	}},
+	{"op-twice", []string{
+		`33:14: issuer.operators[1].name: the name "a" is already used by issuer.operators[0].name on line 32`,
+		`33:57: issuer.operators[1].certificate.san_dns: the name "a.example" is already used by issuer.operators[0].certificate.san_dns on line 32`,
+		`33:89: issuer.operators[1].permissions[1]: is the same as issuer.operators[1].permissions[0]`,
+	}},
+	{"op-trust-empty", []string{`32:24: issuer.operators[0].trust: at least one is required: there is no default, because the authority of a partner must not certify an operator`}},
+	{"op-names", []string{
+		`32:47: issuer.operators[0].certificate: san_dns and san_ip exclude each other`,
+		`33:47: issuer.operators[1].certificate: san_dns and thumbprints exclude each other`,
+	}},
+	{"op-permission", []string{`32:83: issuer.operators[0].permissions[0]: expected revoke or read, got "rotate"`}},
+
 	// issuer.governance
 	{"rule-required", []string{
 		`35:9: issuer.governance.workspace[0].name: is required`,

@@ -19,6 +19,7 @@ type Issuer struct {
 	RequireBound     bool          `yaml:"require_bound"`                       // forbids bound_tokens: false
 
 	ResourceServers []ResourceServer `yaml:"resource_servers"` // the clients that may introspect tokens or read the revocations
+	Operators       []Operator       `yaml:"operators"`        // the clients that may revoke over mutual TLS
 	Governance      Governance       `yaml:"governance"`
 	Limits          IssuerLimits     `yaml:"limits"`
 }

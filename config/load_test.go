@@ -214,6 +214,7 @@ func TestValidateZero(t *testing.T) {
 		Issuer: &Issuer{
 			MTLSAlias:       &MTLSAlias{},
 			ResourceServers: make([]ResourceServer, 1),
+			Operators:       make([]Operator, 1),
 			Governance: Governance{
 				make([]WorkspaceRule, 1), make([]ApplicationRule, 1), make([]ScopeRule, 1), make([]ClaimRule, 1),
 			},
@@ -242,7 +243,8 @@ func TestValidateZero(t *testing.T) {
 		"issuer.signing.algorithm", "issuer.signing.rotate", "issuer.mtls_alias.url", "issuer.mtls_alias.address",
 		"issuer.limits.per_client.burst", "issuer.limits.per_address.requests_per_second",
 		"issuer.resource_servers[0].client_id", "issuer.resource_servers[0].authentication", "issuer.resource_servers[0].certificate",
-		"issuer.resource_servers[0].resources", "issuer.governance.workspace[0]", "issuer.governance.application[0].client_id",
+		"issuer.resource_servers[0].resources", "issuer.operators[0].name", "issuer.operators[0].trust", "issuer.operators[0].certificate",
+		"issuer.operators[0].permissions", "issuer.governance.workspace[0]", "issuer.governance.application[0].client_id",
 		"issuer.governance.scope[0].scope", "issuer.governance.claims[0].claim", "issuer.governance.claims[0].value",
 		"partners.list[0].applications[0].claims[0].name",
 		"admin.address",

@@ -84,6 +84,11 @@ func (m *IntrospectionMethod) UnmarshalText(text []byte) error {
 	return oneOf(m, text, MethodTLS, MethodSecretBasic, MethodSecretPost, MethodPrivateKeyJWT, MethodBearer)
 }
 
+// UnmarshalText reads a permission of an operator.
+func (p *Permission) UnmarshalText(text []byte) error {
+	return oneOf(p, text, PermissionRevoke, PermissionRead)
+}
+
 // UnmarshalText reads the format of an access token.
 func (f *TokenFormat) UnmarshalText(text []byte) error {
 	return oneOf(f, text, JWT, Opaque)

@@ -40,6 +40,7 @@ func (k *checker) issuer() {
 	k.inRange("issuer.max_token_lifetime", own.MaxTokenLifetime, time.Second, maxTokenLifetime)
 	k.inRange("issuer.token_lifetime", own.TokenLifetime, time.Second, k.longestToken())
 	k.resourceServers(own.ResourceServers)
+	k.operators(own.Operators)
 	k.governance(&own.Governance)
 	k.rate("issuer.limits.per_client", own.Limits.PerClient)
 	k.rate("issuer.limits.per_address", own.Limits.PerAddress)

@@ -8,8 +8,8 @@ import (
 )
 
 // crossesPartner reports whether chain must be refused because of a certificate between the leaf and the last
-// anchor. The key of this certificate is an anchor of one partner, and another partner or a resource server
-// lists the last anchor without this key. The authority of one partner may be certified by the authority of
+// anchor. The key of this certificate is an anchor of one partner, and another partner, a resource server or
+// an operator lists the last anchor without this key. The authority of one partner may be certified by the authority of
 // another partner, or by an authority that several partners share. If such chains were accepted, the
 // certified authority could issue certificates with any name for the other partners. If the certified
 // authority may issue for both partners, both partners must list it as an anchor. Then the shorter chain,
@@ -24,7 +24,7 @@ func (t *Trust) crossesPartner(chain []*x509.Certificate) bool {
 	last := anchorKeyOf(chain[len(chain)-1])
 	for _, c := range chain[1 : len(chain)-1] {
 		between := anchorKeyOf(c)
-		if t.partners[between] && (listsOnlyFirst(t.anchors, last, between) || listsOnlyFirst(t.servers, last, between)) {
+		if t.partners[between] && (listsOnlyFirst(t.anchors, last, between) || listsOnlyFirst(t.servers, last, between) || listsOnlyFirst(t.operators, last, between)) {
 			return true
 		}
 	}

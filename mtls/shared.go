@@ -53,6 +53,37 @@ func sharedConstraints(cfg *config.Config, files bundles) error {
 		for i := range cfg.Issuer.ResourceServers {
 			check(fmt.Sprintf("issuer.resource_servers[%d].trust", i), cfg.Issuer.ResourceServers[i].Trust)
 		}
+		for i := range cfg.Issuer.Operators {
+			check(fmt.Sprintf("issuer.operators[%d].trust", i), cfg.Issuer.Operators[i].Trust)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// operatorsDisjoint returns an error for each operator with an anchor that is also an anchor of a partner or of the
+// listener. With such an anchor the authority of a partner could issue the certificate of an operator. Chains that only
+// pass through the authority of a partner are refused when they are verified: see crossesPartner.
+func (t *Trust) operatorsDisjoint(cfg *config.Config, files bundles) error {
+	if cfg.Issuer == nil {
+		return nil
+	}
+	clients := maps.Clone(t.partners)
+	for _, file := range cfg.Listener.ClientCertificates.Trust { // also if every partner has trust of its own
+		for _, c := range files[file].certificates {
+			clients[anchorKeyOf(c)] = true
+		}
+	}
+	var faults []error
+	for i, o := range cfg.Issuer.Operators {
+		path := fmt.Sprintf("issuer.operators[%d].trust", i)
+		for _, file := range o.Trust {
+			for _, c := range files[file].certificates {
+				if clients[anchorKeyOf(c)] {
+					faults = append(faults, fmt.Errorf("%s: %s: the anchor %s in %s is also an anchor of a partner or of listener.client_certificates, whose authority could make an operator",
+						cfg.Position(path), path, c.Subject, file))
+				}
+			}
+		}
 	}
 	return errors.Join(faults...)
 }

@@ -25,7 +25,7 @@ func (t *Trust) RemovesTrust(before *Trust) bool {
 	if before.serverAuth && !t.serverAuth {
 		return true
 	}
-	return before.selfSigned && !t.selfSigned || !t.frontProxies.equal(before.frontProxies) || removesAnchor(t.anchors, before.anchors) || removesAnchor(t.servers, before.servers)
+	return before.selfSigned && !t.selfSigned || !t.frontProxies.equal(before.frontProxies) || removesAnchor(t.anchors, before.anchors) || removesAnchor(t.servers, before.servers) || removesAnchor(t.operators, before.operators)
 }
 
 // removesAnchor reports whether any name has an anchor in before that it lacks in now.

@@ -38,6 +38,7 @@ type Trust struct {
 	anchorsEnd    map[config.Name]time.Time              // the earliest end of an anchor
 	partners      map[access.AnchorKey]bool              // the keys in anchors
 	servers       map[config.ClientID][]access.AnchorKey // the anchors of resource servers
+	operators     map[config.Name][]access.AnchorKey     // the anchors of the issuer's operators
 	selfSigned    bool
 	serverAuth    bool // at least one application accepts certificates for server authentication alone
 	verifications *cache.Cache[*verification]
@@ -104,7 +105,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 		t.frontProxies.exclude(cfg, files)
 	}
 	short, mixed := rsa1024Exceptions(cfg, t)
-	if err := errors.Join(files.err(), mixed, sharedConstraints(cfg, files), t.frontProxies.checkDisjoint(cfg, files)); err != nil {
+	if err := errors.Join(files.err(), mixed, sharedConstraints(cfg, files), t.operatorsDisjoint(cfg, files), t.frontProxies.checkDisjoint(cfg, files)); err != nil {
 		return nil, err
 	}
 	t.rsa1024Until = short
@@ -131,7 +132,7 @@ func LoadTrust(cfg *config.Config, options Options) (*Trust, error) {
 	return t, nil
 }
 
-// addAnchors adds the anchors of partners and resource servers to t. files reports the faults.
+// addAnchors adds the anchors of partners, resource servers and operators to t. files reports the faults.
 func (t *Trust) addAnchors(cfg *config.Config, files bundles) {
 	t.anchors = make(map[config.Name][]access.AnchorKey, len(cfg.Partners.List))
 	t.anchorsEnd = make(map[config.Name]time.Time, len(cfg.Partners.List))
@@ -151,6 +152,10 @@ func (t *Trust) addAnchors(cfg *config.Config, files bundles) {
 			if len(s.Trust) > 0 {
 				t.servers[s.ClientID] = files.keys(t.pool, s.Trust, false)
 			}
+		}
+		t.operators = make(map[config.Name][]access.AnchorKey, len(cfg.Issuer.Operators))
+		for _, o := range cfg.Issuer.Operators {
+			t.operators[o.Name] = files.keys(t.pool, o.Trust, false)
 		}
 	}
 }
@@ -212,6 +217,10 @@ func (t *Trust) AnchorsEnd() map[config.Name]time.Time { return t.anchorsEnd }
 // ResourceServerAnchors returns the keys of the anchors of each resource server. The caller must
 // not change the map.
 func (t *Trust) ResourceServerAnchors() map[config.ClientID][]access.AnchorKey { return t.servers }
+
+// OperatorAnchors returns the keys of the anchors of each operator of the issuer. No anchor of a partner or of the
+// listener is among them. The caller must not change the map.
+func (t *Trust) OperatorAnchors() map[config.Name][]access.AnchorKey { return t.operators }
 
 // IsAuthority reports whether t is the thumbprint of a configured authority.
 func (t *Trust) IsAuthority(thumbprint access.Thumbprint) bool { return t.certificates[thumbprint] }

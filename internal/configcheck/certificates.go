@@ -114,6 +114,9 @@ func (e *examiner) allAnchors() {
 	for i := range e.cfg.Issuer.ResourceServers {
 		e.anchorFiles(strictyaml.Index("issuer.resource_servers", i)+".trust", e.cfg.Issuer.ResourceServers[i].Trust)
 	}
+	for i := range e.cfg.Issuer.Operators {
+		e.anchorFiles(strictyaml.Index("issuer.operators", i)+".trust", e.cfg.Issuer.Operators[i].Trust)
+	}
 }
 
 func (e *examiner) anchorFiles(path string, files []config.Path) {
