@@ -24,6 +24,7 @@ const (
 	revokePath     = "/revoke"
 	feedPath       = "/revocations"
 	keySetPath     = "/jwks"
+	operatorPath   = "/operator/" // and the name of an endpoint
 	// wellKnown is inserted between the host and the path of the identifier, RFC 8414 section 3.
 	wellKnown = "/.well-known/oauth-authorization-server"
 	// openID is appended to the identifier (OpenID Connect Discovery section 4). It is for clients
@@ -54,10 +55,15 @@ func (i *Issuer) newEndpoints(base string) []endpoint {
 	}
 }
 
-// ServeHTTP serves the endpoints. It compares paths and methods exactly. Any other request gets 404
+// ServeHTTP serves the endpoints and, if operators are configured, the endpoints for operators. It compares paths and
+// methods exactly. Any other request gets 404
 // or 405.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.EscapedPath()
+	if name, ok := strings.CutPrefix(path, i.base+operatorPath); ok && len(i.operators) > 0 {
+		i.serveOperators(w, r, name)
+		return
+	}
 	for _, e := range i.endpoints {
 		if path != e.path {
 			continue

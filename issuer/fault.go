@@ -28,6 +28,13 @@ const (
 	temporarilyUnavailable
 	notFound
 	methodNotAllowed
+	// The faults of operators over mutual TLS.
+	forbidden
+	malformedOperation
+	unknownApplication
+	unknownPartner
+	badThumbprint
+	badReason
 )
 
 var faults = [...]struct {
@@ -55,6 +62,13 @@ var faults = [...]struct {
 	temporarilyUnavailable: {"temporarily_unavailable", http.StatusServiceUnavailable, "The request cannot be handled now; try again later."},
 	notFound:               {"not_found", http.StatusNotFound, "There is no such endpoint."},
 	methodNotAllowed:       {"method_not_allowed", http.StatusMethodNotAllowed, "The endpoint does not offer this method."},
+
+	forbidden:          {"insufficient_permission", http.StatusForbidden, "The operator lacks the permission for this."},
+	malformedOperation: {"invalid_request", http.StatusBadRequest, "The request is not what the endpoint expects: the JSON of a revocation with exactly one of token, application, partner and thumbprint, or the parameters of a list."},
+	unknownApplication: {"unknown_application", http.StatusUnprocessableEntity, "The issuer's configuration has no application with this client_id."},
+	unknownPartner:     {"unknown_partner", http.StatusUnprocessableEntity, "The issuer's configuration has no partner with this name."},
+	badThumbprint:      {"invalid_thumbprint", http.StatusUnprocessableEntity, "The thumbprint is not the SHA-256 of a certificate in base64url."},
+	badReason:          {"invalid_reason", http.StatusUnprocessableEntity, "The reason is longer than 200 bytes, or not printable text."},
 }
 
 // retryAfter is the Retry-After header of temporary errors, in seconds.
@@ -76,11 +90,15 @@ func (r *refusal) Unwrap() error { return r.err }
 
 func refuse(f fault, detail string) error { return &refusal{f, errors.New(detail)} }
 
-// faultOf returns the error response for err. If err wraps no refusal, it is a bug.
+// faultOf returns the error response for err. If err wraps no refusal and no mistake, it is a bug.
 func faultOf(err error) fault {
 	var r *refusal
 	if errors.As(err, &r) {
 		return r.fault
+	}
+	var m *mistake
+	if errors.As(err, &m) {
+		return m.fault
 	}
 	return serverError
 }

@@ -42,11 +42,13 @@ const (
 	lifetime = 5 * time.Minute
 )
 
-// Two of the three authorities have the same name and different keys.
+// Two of the authorities have the same name and different keys.
 var (
 	northCA    = testpki.NewCA("Northwind CA")
 	southCA    = testpki.NewCA("Southridge CA")
 	imposterCA = testpki.NewCA("Northwind CA")
+
+	operationsCA = testpki.NewCA("Operations CA")
 )
 
 // Client certificates for more than one test.
@@ -182,12 +184,16 @@ func newHarness(t *testing.T, path string, edits ...func(*config.Config)) *harne
 		ResourceServerAnchors: map[config.ClientID][]access.AnchorKey{
 			"accounts-api": {anchor(northCA.Cert)}, "payments-api": {anchor(northCA.Cert)}, "orders-gate": {anchor(northCA.Cert)},
 		},
-		Certificate: func(r *http.Request) (*access.Certificate, error) { return s.certificate(r) },
-		Log:         slog.New(slog.NewJSONHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Metrics:     s.metrics,
-		Current:     s.latest.Load,
-		Lease:       s.pool.Lease(),
-		Now:         func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) },
+		OperatorAnchors: make(map[config.Name][]access.AnchorKey),
+		Certificate:     func(r *http.Request) (*access.Certificate, error) { return s.certificate(r) },
+		Log:             slog.New(slog.NewJSONHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Metrics:         s.metrics,
+		Current:         s.latest.Load,
+		Lease:           s.pool.Lease(),
+		Now:             func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) },
+	}
+	for _, o := range cfg.Issuer.Operators {
+		s.options.OperatorAnchors[o.Name] = []access.AnchorKey{anchor(operationsCA.Cert)}
 	}
 	s.configured = cfg
 	if s.issuer, err = issuer.New(cfg, s.options); err != nil {
@@ -245,7 +251,7 @@ func checkCertificate(r *http.Request) (*access.Certificate, error) {
 		intermediates.AddCert(c)
 	}
 	out := &access.Certificate{Leaf: leaf, Thumbprint: access.ThumbprintOf(leaf)}
-	for _, ca := range []*testpki.Pair{northCA, southCA} {
+	for _, ca := range []*testpki.Pair{northCA, southCA, operationsCA} {
 		roots := testpki.Pool(ca)
 		_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 		if err == nil {
@@ -384,6 +390,13 @@ var answers = map[string]struct {
 	"too_many_tokens":     {429, `{"error":"temporarily_unavailable","error_description":"The client holds as many unexpired tokens as it may; use them again, or wait until some have expired."}`},
 	"not_found":           {404, `{"error":"not_found","error_description":"There is no such endpoint."}`},
 	"method_not_allowed":  {405, `{"error":"method_not_allowed","error_description":"The endpoint does not offer this method."}`},
+
+	"insufficient_permission": {403, `{"error":"insufficient_permission","error_description":"The operator lacks the permission for this."}`},
+	"malformed_operation":     {400, `{"error":"invalid_request","error_description":"The request is not what the endpoint expects: the JSON of a revocation with exactly one of token, application, partner and thumbprint, or the parameters of a list."}`},
+	"unknown_application":     {422, `{"error":"unknown_application","error_description":"The issuer's configuration has no application with this client_id."}`},
+	"unknown_partner":         {422, `{"error":"unknown_partner","error_description":"The issuer's configuration has no partner with this name."}`},
+	"invalid_thumbprint":      {422, `{"error":"invalid_thumbprint","error_description":"The thumbprint is not the SHA-256 of a certificate in base64url."}`},
+	"invalid_reason":          {422, `{"error":"invalid_reason","error_description":"The reason is longer than 200 bytes, or not printable text."}`},
 }
 
 // refused checks that a is exactly the error response for code.

@@ -39,6 +39,9 @@ type Options struct {
 	Anchors map[config.Name][]access.AnchorKey
 	// ResourceServerAnchors lists the trust anchors of each resource server.
 	ResourceServerAnchors map[config.ClientID][]access.AnchorKey
+	// OperatorAnchors lists the trust anchors of each operator by its configured name. No anchor of a partner may be
+	// among them.
+	OperatorAnchors map[config.Name][]access.AnchorKey
 	// Certificate returns the client certificate of a request, checked at the time of the call. Its
 	// errors wrap *access.Denial.
 	Certificate func(*http.Request) (*access.Certificate, error)
@@ -73,6 +76,7 @@ type Issuer struct {
 	endpoints   []endpoint
 	operator    *http.ServeMux
 	clients     map[string]*client // by client_id
+	operators   []operator
 	addresses   *addressRates
 	policy      *rules.Policy
 	proofs      *proof.Checker
@@ -146,6 +150,7 @@ func New(cfg *config.Config, options Options) (*Issuer, error) {
 	i.shared, noShared = reuse.Acquire(options.Lease, "issuer", true, func(*shared) (*shared, error) { return newShared(i.identifier, &options) }, nil)
 	i.policy, noRules = rules.Compile(cfg)
 	i.clients, noClients = newClients(cfg, &options)
+	i.operators = newOperators(cfg.Issuer, options.OperatorAnchors)
 	i.base, noPath = pathOf(i.identifier)
 	endpoints, aliases := i.endpointURLs()
 	i.proofs = proof.New(cfg.DPoP, endpoints.Token, aliases.Token)

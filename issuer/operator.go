@@ -1,12 +1,17 @@
 package issuer
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/issuer/keyring"
@@ -14,13 +19,24 @@ import (
 	"github.com/tallygate/tallygate/revocation"
 )
 
-// RevocationRequest is the body of POST /revocations. Exactly one member must be set.
+// RevocationRequest is the body of POST /revocations. Exactly one of Token, Application, Partner and Thumbprint must be
+// set.
 type RevocationRequest struct {
 	Token       string `json:"token,omitempty"`       // revokes an access token of this issuer
 	Application string `json:"application,omitempty"` // a client_id: revokes every token issued to the client so far
 	Partner     string `json:"partner,omitempty"`     // a partner's name: revokes every token issued to the partner's applications so far
 	Thumbprint  string `json:"thumbprint,omitempty"`  // x5t#S256: revokes the certificate and every token bound to it, for ever
+
+	Reason string `json:"reason,omitempty"` // for the audit record; optional
+	// Actor is who requests the revocation: [OperatorActor] or [UserActor]. A client cannot send it.
+	Actor string `json:"-"`
 }
+
+// OperatorActor returns the actor for the operator with a configured name.
+func OperatorActor(name string) string { return "operator:" + name }
+
+// UserActor returns the actor for a user of the machine that runs the issuer or the command.
+func UserActor(name string) string { return "user:" + name }
 
 // RevocationResponse is the answer to POST /revocations.
 type RevocationResponse struct {
@@ -47,15 +63,22 @@ type RevokedResponse struct {
 // are 20 KiB.
 const maxOperatorBody = 20 << 10
 
-// ServeOperator serves the operations for the operator's commands: POST /revocations, GET /keys and
-// POST /keys/rotate, and for explain GET /jwks, POST /introspect and POST /revoked. It does not
-// authenticate its callers, so it must be served only on a socket that only the operator can open. If
+// ServeOperator serves the operations for the operator's commands: POST and GET /revocations, GET
+// /keys and POST /keys/rotate, and for explain GET /jwks, POST /introspect and POST /revoked. It does not
+// authenticate its callers, so it must be served only on a socket that only the operator can open. The remote address
+// of r is the actor of the audit record: [UserActor] of the user at the other end of the socket. If
 // an operation fails, the answer has status 422 and the error as text.
 func (i *Issuer) ServeOperator(w http.ResponseWriter, r *http.Request) { i.operator.ServeHTTP(w, r) }
 
 func (i *Issuer) operatorMux() *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /revocations", serveJSON(i.Revoke))
+	mux.HandleFunc("POST /revocations", func(w http.ResponseWriter, r *http.Request) {
+		serveJSON(func(request RevocationRequest) (RevocationResponse, error) {
+			request.Actor = r.RemoteAddr
+			return i.Revoke(request)
+		})(w, r)
+	})
+	mux.HandleFunc("GET /revocations", i.serveRevocations)
 	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, i.SigningKeys()) })
 	mux.HandleFunc("POST /keys/rotate", func(w http.ResponseWriter, _ *http.Request) { writeResult(w, i.RotateKeys) })
 	mux.HandleFunc("GET /jwks", i.serveKeySet)
@@ -119,45 +142,80 @@ func (i *Issuer) RotateKeys() ([]keyring.Status, error) {
 // no error, and the response says so.
 func (i *Issuer) Revoke(request RevocationRequest) (RevocationResponse, error) {
 	done, err := i.revokeRequested(request)
-	i.logOperation(done, err)
+	i.logOperation(done, err, request.logAttributes()...)
 	return RevocationResponse{done}, err
 }
 
-func (i *Issuer) logOperation(done string, err error) {
-	if err != nil {
-		i.log.Warn("operator request", "granted", false, "error", access.Truncate(err.Error()))
-		return
+// logAttributes returns the log attributes of r. The token is not among them.
+func (r *RevocationRequest) logAttributes() (attributes []slog.Attr) {
+	if r.Actor != "" {
+		attributes = append(attributes, slog.String("actor", r.Actor))
 	}
-	i.log.Info("operator request", "granted", true, "done", done)
+	if r.Reason != "" {
+		attributes = append(attributes, slog.String("revocation_reason", access.Truncate(r.Reason)))
+	}
+	return attributes
 }
 
-var errOneMember = errors.New("want exactly one of token, application, partner and thumbprint")
+func (i *Issuer) logOperation(done string, err error, attributes ...slog.Attr) {
+	level := slog.LevelInfo
+	attributes = append(attributes, slog.Bool("granted", err == nil))
+	if err != nil {
+		level = slog.LevelWarn
+		attributes = append(attributes, slog.String("error", access.Truncate(err.Error())))
+	} else {
+		attributes = append(attributes, slog.String("done", done))
+	}
+	i.log.LogAttrs(context.Background(), level, "operator request", attributes...)
+}
+
+// A mistake is the error of an operation that the operator has mistyped. The text quotes the request; an answer over
+// mutual TLS has the words of the fault in its place.
+type mistake struct {
+	error
+	fault fault
+}
+
+func (m *mistake) Unwrap() error { return m.error }
+
+var errOneMember = &mistake{errors.New("want exactly one of token, application, partner and thumbprint"), malformedOperation}
 
 // revokeRequested does the work of Revoke. done says in words what was revoked.
 func (i *Issuer) revokeRequested(request RevocationRequest) (done string, err error) {
+	if len(request.Reason) > store.MaxReason || strings.ContainsFunc(request.Reason, isUnprintable) {
+		return "", &mistake{fmt.Errorf("a reason is printable text of at most %d bytes", store.MaxReason), badReason}
+	}
+	by := author{request.Actor, request.Reason}
+	request.Actor, request.Reason = "", ""
 	switch request {
 	case RevocationRequest{}:
 		return "", errOneMember
 	case RevocationRequest{Token: request.Token}:
-		return i.revokeTokenText(request.Token)
+		return i.revokeTokenText(request.Token, by)
 	case RevocationRequest{Application: request.Application}:
 		if _, known := i.owners[request.Application]; !known {
-			return "", fmt.Errorf("there is no application %q", access.Truncate(request.Application))
+			return "", &mistake{fmt.Errorf("there is no application %q", access.Truncate(request.Application)), unknownApplication}
 		}
-		return i.revokeIssued(revocation.Application, request.Application, "every token of application "+request.Application)
+		return i.revokeIssued(revocation.Application, request.Application, "every token of application "+request.Application, by)
 	case RevocationRequest{Partner: request.Partner}:
 		if !i.partners[request.Partner] {
-			return "", fmt.Errorf("there is no partner %q", access.Truncate(request.Partner))
+			return "", &mistake{fmt.Errorf("there is no partner %q", access.Truncate(request.Partner)), unknownPartner}
 		}
-		return i.revokePartner(request.Partner)
+		return i.revokePartner(request.Partner, by)
 	case RevocationRequest{Thumbprint: request.Thumbprint}:
-		return i.revokeCertificate(request.Thumbprint)
+		return i.revokeCertificate(request.Thumbprint, by)
 	}
 	return "", errOneMember
 }
 
+// isUnprintable reports whether a reason must not have r: a terminal may interpret it, or it stands for invalid UTF-8.
+func isUnprintable(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }
+
+// An author is who revokes, and why, for the audit record.
+type author struct{ actor, reason string }
+
 // revokeTokenText revokes one token of any client.
-func (i *Issuer) revokeTokenText(raw string) (done string, err error) {
+func (i *Issuer) revokeTokenText(raw string, by author) (done string, err error) {
 	token, err := i.findToken(raw)
 	switch {
 	case err != nil:
@@ -165,7 +223,7 @@ func (i *Issuer) revokeTokenText(raw string) (done string, err error) {
 	case token == nil:
 		return "nothing: the token was not issued here, or has expired", nil
 	}
-	if err := i.revokeToken(token, ""); err != nil {
+	if err := i.revokeToken(token, "", by); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("revoked a token of application %s, jti_hash %s", token.ClientID, tokenIDHash(token.ID)), nil
@@ -174,23 +232,23 @@ func (i *Issuer) revokeTokenText(raw string) (done string, err error) {
 // revokePartner revokes the tokens issued to a partner's applications so far. It also stores a
 // revocation for each application, so that the application's tokens stay revoked if the application
 // moves to another partner or the partner is renamed.
-func (i *Issuer) revokePartner(name string) (done string, err error) {
+func (i *Issuer) revokePartner(name string, by author) (done string, err error) {
 	for application, owner := range i.owners {
 		if owner != name {
 			continue
 		}
-		if _, err := i.revokeIssued(revocation.Application, application, application); err != nil {
+		if _, err := i.revokeIssued(revocation.Application, application, application, by); err != nil {
 			return "", err
 		}
 	}
-	return i.revokeIssued(revocation.Partner, name, "every token of partner "+name)
+	return i.revokeIssued(revocation.Partner, name, "every token of partner "+name, by)
 }
 
 // revokeIssued revokes the tokens issued to subject so far. Times in tokens are whole seconds, so
 // tokens that are issued later in the same second are revoked too. If the clock was set back, or the
 // clock of another process is ahead, tokens with an iat ahead of the clock are revoked too. The revocation is never removed, because tokens of
 // other servers may live longer than our own. There is at most one such revocation for each name.
-func (i *Issuer) revokeIssued(kind revocation.Kind, subject, what string) (done string, err error) {
+func (i *Issuer) revokeIssued(kind revocation.Kind, subject, what string, by author) (done string, err error) {
 	now, err := i.state.LatestIssue(i.now())
 	if err != nil {
 		return "", storeRefusal(err)
@@ -199,7 +257,7 @@ func (i *Issuer) revokeIssued(kind revocation.Kind, subject, what string) (done 
 		now = last
 	}
 	err = i.revocations.add(store.Revocation{
-		Kind: kind, Subject: subject, IssuedBy: now,
+		Kind: kind, Subject: subject, IssuedBy: now, Actor: by.actor, Reason: by.reason,
 	})
 	if err != nil {
 		return "", err
@@ -207,12 +265,14 @@ func (i *Issuer) revokeIssued(kind revocation.Kind, subject, what string) (done 
 	return fmt.Sprintf("revoked %s that was issued until %s", what, now.UTC().Format(time.RFC3339)), nil
 }
 
-func (i *Issuer) revokeCertificate(text string) (done string, err error) {
+func (i *Issuer) revokeCertificate(text string, by author) (done string, err error) {
 	thumbprint, err := access.ParseThumbprint(text)
 	if err != nil {
-		return "", err
+		return "", &mistake{err, badThumbprint}
 	}
-	if err := i.revocations.add(store.Revocation{Kind: revocation.Certificate, Subject: thumbprint.String()}); err != nil {
+	if err := i.revocations.add(store.Revocation{
+		Kind: revocation.Certificate, Subject: thumbprint.String(), Actor: by.actor, Reason: by.reason,
+	}); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("revoked the certificate %s and every token bound to it", thumbprint), nil

@@ -156,14 +156,18 @@ func TestServeOperator(t *testing.T) {
 		{"POST", "/revocations", `{"token":1}`, 400, "not the expected JSON"},
 		{"POST", "/revocations", `{"token":"` + strings.Repeat("x", 20<<10) + `"}`, 400, "too large"},
 		{"POST", "/keys", "", 405, ""},
-		{"GET", "/revocations", "", 405, ""},
+		{"GET", "/revocations?kind=token", "", 200, `"actor":"user:root"`},
+		{"GET", "/revocations?kind=x", "", 422, "want a query of limit, kind"},
+		{"DELETE", "/revocations", "", 405, ""},
 		{"GET", "/keys/rotate", "", 405, ""},
 		{"POST", "/", `{"partner":"northwind"}`, 404, ""},
 		{"POST", "/token", good, 404, ""},
 	}
 	for _, test := range tests {
 		w := httptest.NewRecorder()
-		s.issuer.ServeOperator(w, httptest.NewRequest(test.method, test.path, strings.NewReader(test.body)))
+		r := httptest.NewRequest(test.method, test.path, strings.NewReader(test.body))
+		r.RemoteAddr = issuer.UserActor("root")
+		s.issuer.ServeOperator(w, r)
 		if got := w.Body.String(); w.Code != test.status || !strings.Contains(got, test.want) {
 			t.Errorf("%s %s %.60s: got %d %s, want %d with %s", test.method, test.path, test.body, w.Code, got, test.status, test.want)
 		}

@@ -58,16 +58,17 @@ func (i *Issuer) revoke(c call) (string, error) {
 	case token.ClientID != c.client.id:
 		return "", refuse(invalidGrant, "the token was issued to another client")
 	}
-	return token.ID, i.revokeToken(token, token.ClientID)
+	return token.ID, i.revokeToken(token, token.ClientID, author{})
 }
 
 // revokeToken revokes token durably. The entry counts toward the share of client; for "", the
 // operator, there is no share. Every error is a refusal.
-func (i *Issuer) revokeToken(token *claims, client string) error {
+func (i *Issuer) revokeToken(token *claims, client string, by author) error {
 	sum := sha256.Sum256([]byte(token.ID))
 	return i.revocations.add(store.Revocation{
 		Kind: revocation.Token, Subject: string(sum[:]), Client: client,
 		Until: time.Unix(token.Expires, 0).Add(revocationRetention),
+		Actor: by.actor, Reason: by.reason,
 	})
 }
 

@@ -71,5 +71,5 @@ func listenOperator(path string) (net.Listener, error) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	return l, nil
+	return peerListener{l.(*net.UnixListener)}, nil
 }

@@ -139,7 +139,7 @@ func (s *state) makeIssuer(from buildOptions) (err error) {
 		return nil
 	}
 	s.Issuer, err = issuer.New(s.cfg, issuer.Options{
-		Anchors: s.Trust.Anchors(), ResourceServerAnchors: s.Trust.ResourceServerAnchors(),
+		Anchors: s.Trust.Anchors(), ResourceServerAnchors: s.Trust.ResourceServerAnchors(), OperatorAnchors: s.Trust.OperatorAnchors(),
 		Certificate: s.Trust.Peer, Log: from.log, Metrics: from.registry, Lease: s.lease, Now: from.clock(),
 		Overloaded: from.load.Overloaded(&from.load.Issuer, s.cfg.Listener.Limits.Requests), Requests: &from.load.Issuer, Current: from.issuer,
 		Revocations: s.revoked,
