@@ -77,6 +77,7 @@ func newTestGate(dir string) *testGate {
 	w.issuerAddress = l.Addr().String()
 	_ = l.Close()
 	northwind, borealis, dormant := testpki.NewCA("Northwind Root"), testpki.NewCA("Borealis Root"), testpki.NewCA("Dormant Root")
+	operations := testpki.NewCA("Operations Root")
 	ledger, gateNames := testpki.DNS("ledger.northwind.example"), testpki.DNS("api.example.test", "as.example.test")
 	constrained := northwind.Intermediate("Northwind Issuing", testpki.PermitDirectory(pkix.Name{Organization: []string{"Northwind"}}))
 	// Northwind's authority has certified the authority of borealis, and borealis' authority has certified a leaf
@@ -108,6 +109,10 @@ func newTestGate(dir string) *testGate {
 		"weak":      northwind.Leaf("ledger", ledger, testpki.Keyed(shortKey)),
 		"stranger":  testpki.SelfSigned("ledger", ledger),
 		"issuer":    testpki.SelfSigned("the issuer's signing key"),
+		// The certificates of the issuer's operators.
+		"operations-ca": operations,
+		"anna":          operations.Leaf("anna", testpki.DNS("anna.operations.example")),
+		"bert":          operations.Leaf("bert", testpki.DNS("bert.operations.example")),
 	}
 	for name, pair := range w.pairs {
 		pair.Write(dir, name)

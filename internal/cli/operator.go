@@ -62,10 +62,12 @@ func isNotRunning(err error) bool {
 }
 
 // An issuerTarget names the issuer that a command is for. Either --config names a configuration, or
-// --state names the folder of the state. --state works even if the configuration has a fault.
+// --state names the folder of the state, or --issuer names an issuer that is called over mutual TLS. --state works even
+// if the configuration has a fault.
 type issuerTarget struct {
-	file  string
-	state string
+	file   string
+	state  string
+	remote remoteIssuer
 }
 
 // addFlags adds the flags --config and --state to command.
@@ -74,6 +76,15 @@ func (t *issuerTarget) addFlags(command *cobra.Command) {
 	command.Flags().StringVar(&t.state, "state", "", "the `folder` of a running issuer's state, in place of --config: for use while the configuration has a fault")
 	_ = command.MarkFlagDirname("state") // fails only for an unknown flag
 	command.MarkFlagsMutuallyExclusive("config", "state")
+}
+
+// load loads the configuration, which must have an issuer.
+func (t *issuerTarget) load() (*config.Config, error) {
+	cfg, err := loadConfig(t.file)
+	if err == nil && cfg.Issuer == nil {
+		err = withCode(exitUsage, fmt.Errorf("%s configures no issuer", t.file))
+	}
+	return cfg, err
 }
 
 // An operation is the work of a command at an issuer. If the issuer runs, the operation is a request to
@@ -87,6 +98,9 @@ type operation[Response any] struct {
 // execute runs o at the running issuer. If no issuer runs, execute opens the state itself and prints a
 // note about it on stderr.
 func execute[Response any](ctx context.Context, target *issuerTarget, stderr io.Writer, o operation[Response]) (response Response, err error) {
+	if target.remote.url != "" {
+		return callRemote[Response](ctx, &target.remote, o.method, o.path, o.body)
+	}
 	if target.state != "" {
 		response, err = callIssuer[Response](ctx, filepath.Join(target.state, gate.OperatorSocketName), o.method, o.path, o.body)
 		if isNotRunning(err) {
@@ -94,12 +108,9 @@ func execute[Response any](ctx context.Context, target *issuerTarget, stderr io.
 		}
 		return response, err
 	}
-	cfg, err := loadConfig(target.file)
+	cfg, err := target.load()
 	if err != nil {
 		return response, err
-	}
-	if cfg.Issuer == nil {
-		return response, withCode(exitUsage, fmt.Errorf("%s configures no issuer", target.file))
 	}
 	if cfg.Issuer.Database != nil { // every issuer that runs with the database takes over the change
 		return executeOffline(cfg, stderr, o)

@@ -120,7 +120,7 @@ func rootCommand() *cobra.Command {
 		}
 	}
 	add(gateGroup, serve, checkCommand(), schemaCommand(), configureServerCommand(), explainCommand(), drainCommand(), healthcheckCommand(), demoCommand(), initCommand(), injectCommand(), uninjectCommand())
-	add(issuerGroup, revokeCommand(), keysCommand(), issuerCommand())
+	add(issuerGroup, revokeCommand(), revocationsCommand(), keysCommand(), issuerCommand())
 	add(clientGroup, tokenCommand(), thumbprintCommand())
 	add(otherGroup, version)
 	root.SetHelpCommandGroupID(otherGroup)

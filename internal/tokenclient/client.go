@@ -67,7 +67,7 @@ func (c *Client) token(ctx context.Context, endpoint *url.URL, clientID, scope s
 		return Response{}, err
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	status, body, err := c.do(req)
+	status, body, err := c.Do(req)
 	if err != nil {
 		return Response{}, err
 	}

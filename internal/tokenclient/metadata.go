@@ -73,6 +73,7 @@ type Client struct {
 	flags Options
 }
 
+// New returns a Client with the certificate and the authorities that f names. Its errors name the file.
 func New(f Options) (*Client, error) {
 	pair, err := pemfile.ReadKeyPair(f.Cert, f.Key)
 	if err != nil {
@@ -108,7 +109,7 @@ func (c *Client) discover(ctx context.Context, place metadataURL) (*url.URL, err
 	if err != nil {
 		return nil, err
 	}
-	status, body, err := c.do(req)
+	status, body, err := c.Do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -140,8 +141,8 @@ func (c *Client) discover(ctx context.Context, place metadataURL) (*url.URL, err
 	return endpoint, nil
 }
 
-// do sends req and returns the status and the whole body of the response.
-func (c *Client) do(req *http.Request) (status int, body []byte, err error) {
+// Do sends req and returns the status and the whole body of the response, which has up to [MaxResponse] bytes.
+func (c *Client) Do(req *http.Request) (status int, body []byte, err error) {
 	req.Header.Set("Accept", "application/json")
 	resp, err := c.HTTP.Do(req)
 	if err != nil {
