@@ -267,7 +267,13 @@ func (i *Issuer) KeySet() (set []byte, version uint64) {
 	return i.keys.Set()
 }
 
-// Revoked reports whether a token has been revoked. A token of this issuer may be revoked itself. A
+// Revoked reports whether a token has been revoked, see [Issuer.RevokedBy].
+func (i *Issuer) Revoked(token access.Unchecked) (bool, error) {
+	by, err := i.RevokedBy(token)
+	return by != 0, err
+}
+
+// RevokedBy returns by what kind of revocation a token has been revoked, or 0 if it has not. A token of this issuer may be revoked itself. A
 // token of any authorization server is also revoked by a revocation of the token's application, of the
 // partner, or of the certificate that the token is bound to. The iat of another server's token is
 // reduced by the configured leeway, because the clock of that server may be ahead. If such a token has
@@ -275,11 +281,11 @@ func (i *Issuer) KeySet() (set []byte, version uint64) {
 // acknowledged by this process, and within a second if it is acknowledged by another process that
 // shares the state. With an error it is unknown whether the token is revoked. Revoked costs one hash
 // and a few map accesses, and does not allocate.
-func (i *Issuer) Revoked(token access.Unchecked) (bool, error) {
+func (i *Issuer) RevokedBy(token access.Unchecked) (revocation.Kind, error) {
 	err := i.current() // before the revocations are consulted
 	var now time.Time
 	if token.IssuedAt.IsZero() { // otherwise the rules do not look at the clock
 		now = i.now()
 	}
-	return i.revoking.Revoked(i.revocations.set, &token, now), err
+	return i.revoking.RevokedBy(i.revocations.set, &token, now), err
 }

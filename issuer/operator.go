@@ -56,7 +56,7 @@ type TokenResponse struct {
 
 // RevokedResponse is the answer to POST /revoked. The body of the request is an [access.Unchecked].
 type RevokedResponse struct {
-	Revoked bool `json:"revoked"`
+	By revocation.Kind `json:"by"` // 0: the token is not revoked
 }
 
 // maxOperatorBody bounds a request: 16 KiB for the longest token, and 4 KiB for the other members,
@@ -90,8 +90,8 @@ func (i *Issuer) operatorMux() *http.ServeMux {
 		return TokenResponse{active, claims}, err
 	}))
 	mux.HandleFunc("POST /revoked", serveJSON(func(token access.Unchecked) (RevokedResponse, error) {
-		revoked, err := i.Revoked(token)
-		return RevokedResponse{revoked}, err
+		by, err := i.RevokedBy(token)
+		return RevokedResponse{by}, err
 	}))
 	return mux
 }

@@ -39,17 +39,22 @@ func NewRules(cfg *config.Config, own config.Identifier) *Rules {
 	return r
 }
 
-// Revoked reports whether set revokes token. A token of our own issuer, or of another authorization server that
+// Revoked reports whether set revokes token, see [Rules.RevokedBy].
+func (r *Rules) Revoked(set *Set, token *access.Unchecked, now time.Time) bool {
+	return r.RevokedBy(set, token, now) != 0
+}
+
+// RevokedBy returns the kind of an entry by which set revokes token, or 0 if set does not revoke it. A token of our own issuer, or of another authorization server that
 // publishes revocations, may be revoked itself. A token of any authorization server is also revoked by a revocation of
 // its application, of the application's partner, or of the certificate that the token is bound to. The iat of another
 // server's token is reduced by the configured leeway, because the clock of this server may be ahead. A token without
-// iat counts as 24 hours old at now. Revoked costs one hash and a few map accesses, and does not allocate.
-func (r *Rules) Revoked(set *Set, token *access.Unchecked, now time.Time) bool {
+// iat counts as 24 hours old at now. RevokedBy costs one hash and a few map accesses, and does not allocate.
+func (r *Rules) RevokedBy(set *Set, token *access.Unchecked, now time.Time) Kind {
 	issued := token.IssuedAt
 	if token.Issuer == r.own {
 		if set.tokens.size.Load() > 0 {
 			if _, ok := set.tokens.get(sumOf(token.TokenID)); ok {
-				return true
+				return Token
 			}
 		}
 	} else {
@@ -61,24 +66,34 @@ func (r *Rules) Revoked(set *Set, token *access.Unchecked, now time.Time) bool {
 			server.sum = sumOf(token.Issuer)
 		}
 		issued = issued.Add(-server.leeway)
-		if foreignRevoked(set, server.sum, token, issued.Unix()) {
-			return true
+		if by := foreignRevokedBy(set, server.sum, token, issued.Unix()); by != 0 {
+			return by
 		}
 	}
-	return covers(set.applications, token.ClientID, issued.Unix()) ||
-		set.partners.size.Load() > 0 && covers(set.partners, r.owners[token.ClientID], issued.Unix()) ||
-		set.Certificate(token.Confirmation.Thumbprint)
+	switch {
+	case covers(set.applications, token.ClientID, issued.Unix()):
+		return Application
+	case set.partners.size.Load() > 0 && covers(set.partners, r.owners[token.ClientID], issued.Unix()):
+		return Partner
+	case set.Certificate(token.Confirmation.Thumbprint):
+		return Certificate
+	}
+	return 0
 }
 
-// foreignRevoked reports whether another authorization server has revoked token itself or its subject.
-func foreignRevoked(set *Set, iss [sha256.Size]byte, token *access.Unchecked, issued int64) bool {
+// foreignRevokedBy returns how another authorization server has revoked token: itself or its subject. It returns 0 if
+// it has not.
+func foreignRevokedBy(set *Set, iss [sha256.Size]byte, token *access.Unchecked, issued int64) Kind {
 	if token.TokenID != "" && set.foreignTokens.size.Load() > 0 {
 		if _, ok := set.foreignTokens.get(foreignSum(iss, token.TokenID)); ok {
-			return true
+			return ForeignToken
 		}
 	}
-	return covers(set.subjects, foreignSubject{token.Issuer, token.Subject}, issued) ||
-		covers(set.subjects, foreignSubject{token.Issuer, token.ClientID}, issued)
+	if covers(set.subjects, foreignSubject{token.Issuer, token.Subject}, issued) ||
+		covers(set.subjects, foreignSubject{token.Issuer, token.ClientID}, issued) {
+		return ForeignSubject
+	}
+	return 0
 }
 
 // covers reports whether a token that was issued to key at the time issued is revoked.

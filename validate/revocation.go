@@ -41,7 +41,7 @@ func (v *Validator) checkRevocation(s *server, u *access.Unchecked) (reason acce
 	status, err := v.revoked(u)
 	switch {
 	case status == Revoked:
-		return access.Revoked, false, nil
+		return access.Revoked, false, err
 	case status == NotRevoked && err == nil:
 		return access.Granted, false, nil
 	case status == Introspect && s.introspector != nil:

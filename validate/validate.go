@@ -26,8 +26,8 @@ import (
 type Options struct {
 	// Local has our own issuer, by its issuer identifier. It is nil if there is no such issuer.
 	Local map[config.Identifier]LocalIssuer
-	// Revoked returns whether a token, which it must not change, is revoked. The error says why this is
-	// not known; it is for the log. Revoked is called on every request and must be safe for concurrent use.
+	// Revoked returns whether a token, which it must not change, is revoked. The error says why it is
+	// revoked, or why this is not known; it is for the log. Revoked is called on every request and must be safe for concurrent use.
 	// If Revoked is nil, no token is revoked.
 	Revoked func(*access.Unchecked) (RevocationStatus, error)
 	// IntrospectedWithin is the greatest age of a cached introspection response about a token with the

@@ -20,6 +20,7 @@ import (
 	"github.com/tallygate/tallygate/internal/pemfile"
 	"github.com/tallygate/tallygate/issuer"
 	"github.com/tallygate/tallygate/issuer/store"
+	"github.com/tallygate/tallygate/revocation"
 	"github.com/tallygate/tallygate/validate"
 )
 
@@ -147,6 +148,9 @@ func explainRequest(ctx context.Context, f explainFlags, stdin io.Reader, stderr
 		}
 		defer func() { _ = s.Issuer.Close() }()
 	}
+	if note := s.RevocationsNote(); note != "" {
+		fmt.Fprintln(stderr, explain.Printable(note))
+	}
 	r = r.WithContext(ctx)
 	c := authorize.Checked{Checks: s.Checks, Request: r}
 	c.Decide(nil)
@@ -173,12 +177,12 @@ func runningIssuer(ctx context.Context, cfg *config.Config, stderr io.Writer) (*
 	if err != nil {
 		return nil, err
 	}
-	revoked := func(token access.Unchecked) (bool, error) {
+	revoked := func(token access.Unchecked) (revocation.Kind, error) {
 		answer, err := callIssuer[issuer.RevokedResponse](ctx, socket, http.MethodPost, "/revoked", token)
 		if err != nil {
 			fmt.Fprintf(stderr, "cannot tell whether the token has been revoked: %v\n", err)
 		}
-		return answer.Revoked, err
+		return answer.By, err
 	}
 	return &gate.LocalIssuer{
 		LocalIssuer: validate.LocalIssuer{
@@ -195,14 +199,14 @@ func runningIssuer(ctx context.Context, cfg *config.Config, stderr io.Writer) (*
 
 // revokedCertificates asks a running issuer about certificates.
 type revokedCertificates struct {
-	revoked func(access.Unchecked) (bool, error)
+	revoked func(access.Unchecked) (revocation.Kind, error)
 }
 
 // Certificate asks about a token that is bound to the certificate and is otherwise not revoked. If the issuer does not
 // answer, the certificate is not refused, and the question about the token fails too.
 func (c *revokedCertificates) Certificate(t access.Thumbprint) bool {
-	is, err := c.revoked(access.Unchecked{Confirmation: access.Confirmation{Present: true, Thumbprint: t}})
-	return is && err == nil
+	by, err := c.revoked(access.Unchecked{Confirmation: access.Confirmation{Present: true, Thumbprint: t}})
+	return by != 0 && err == nil
 }
 
 // readChain returns the certificates in a PEM file, the leaf first. Without a file name it returns

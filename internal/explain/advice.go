@@ -81,7 +81,7 @@ var advice = map[access.Reason]Advice{
 	access.WrongUsage:           {partnerFault, "The partner needs a certificate with the extended key usage clientAuth. usages of the application accepts serverAuth."},
 	access.WeakCertificate:      {partnerFault, "The partner needs a certificate with a stronger key or signature; the detail says which is weak."},
 	access.ExpiredCertificate:   {partnerFault, "The partner must renew its certificate and then fetch a new token. If the certificate is not valid yet, compare the clocks."},
-	access.RevokedCertificate:   {"the partner, or an attacker with its key", "Ask the partner, by another channel, why its certificate was revoked. It needs a new certificate and a new token."},
+	access.RevokedCertificate:   {"the partner, or an attacker with its key", "Ask the partner, by another channel, why its certificate was revoked: the detail says whether a revocation list or tallygate revoke names it. It needs a new certificate and a new token."},
 	access.RevocationUnknown:    {"the authority that publishes the revocation list, or the way to it", "See tallygate_crl_next_update_timestamp_seconds and the lines about revocation lists. Replace the list, or repair the fetch from its URL."},
 
 	access.NoToken:              {partnerFault, "The partner must send its token in the Authorization header, with the scheme Bearer."},
@@ -95,7 +95,7 @@ var advice = map[access.Reason]Advice{
 	access.Expired:              {partnerFault, "The partner must fetch a new token before exp. If new tokens are refused too, compare the clocks."},
 	access.NotYetValid:          {"a clock", "Compare the clocks of the gate and of the authorization server; leeway of the server allows for a difference."},
 	access.Inactive:             {partnerFault, "The token has ended, was revoked, or is from another server. The partner must fetch a new one."},
-	access.Revoked:              {"no fault: the token was revoked", "tallygate revoke, or the partner's client, revoked the token or all tokens of the application. A new token is accepted."},
+	access.Revoked:              {"no fault: the token was revoked", "The detail says what was revoked: the token, the tokens of the application or of the partner, or the certificate. tallygate revoke, the partner's client or a security event did it. A new token is accepted, unless the certificate was revoked."},
 
 	access.NotBound:          {serverFault, "The server issued a plain bearer token. Let it bind tokens of this client to its certificate: see docs/authorization-servers.md. The partner must fetch the token over mutual TLS."},
 	access.MalformedBinding:  {serverFault, "The server binds in a way that the gate cannot read; explain shows the cnf. See confirmation_claim of the server."},
@@ -123,7 +123,7 @@ var advice = map[access.Reason]Advice{
 	access.Overloaded:   {gateFault, "See tallygate_requests_in_flight and the memory of the gate; a slow API fills the slots. If it is one partner alone, that partner uses its share of limits.requests."},
 
 	access.IssuerUnavailable: {serverFault, "The gate cannot get the keys of the server, or cannot introspect. tallygate check --online says why. Partners are refused until the server answers."},
-	access.RevocationsStale:  {"the database of the issuer", "The gate has not heard of revocations for 5 seconds, or its clock differs from the clock of the database: repair its connection to the database."},
+	access.RevocationsStale:  {"the issuer, its database, or the way to it", "The detail says since when the gate has not heard of revocations. A gate with revocations: see tallygate_revocation_stream_connected and repair the stream; when_stale decides meanwhile. An issuer with a database: repair its connection, and compare the clocks."},
 }
 
 // failureAdvice has the advice by the value of failure in the log. Package proxy defines these values.

@@ -147,7 +147,14 @@ var explanations = []struct {
 		x.at(g, "apis")
 		x.compare(g, "host", strings.Join(x.hosts(), " or "), x.request.Host)
 	}},
-	{access.RevokedCertificate, func(x *explainer, g *Stage) { x.at(g, revocationPath) }},
+	{access.RevokedCertificate, func(x *explainer, g *Stage) {
+		if x.decision.Err == nil || !strings.Contains(x.decision.Err.Error(), mtls.ErrRevokedThumbprint.Error()) { // compared as text, because it may be from a log line
+			x.at(g, revocationPath)
+			return
+		}
+		x.at(g, "issuer")
+		x.at(g, "revocations")
+	}},
 	{access.RevocationUnknown, func(x *explainer, g *Stage) { x.at(g, revocationPath) }},
 	{access.UpgradeNotAllowed, func(x *explainer, g *Stage) {
 		if x.decision.Route != "" { // without a matched route, no setting of a route is at fault

@@ -57,6 +57,38 @@ func (s *state) revokedCertificates(from buildOptions) mtls.Revocations {
 	return nil
 }
 
+// causes says, for operators, by what kind of revocation a token is revoked.
+var causes = map[revocation.Kind]error{
+	revocation.Token:          errors.New("the issuer has revoked this token"),
+	revocation.Application:    errors.New("the issuer has revoked the tokens of the application until a time after the token's iat"),
+	revocation.Partner:        errors.New("the issuer has revoked the tokens of the partner until a time after the token's iat"),
+	revocation.Certificate:    errors.New("the issuer has revoked the certificate that the token is bound to"),
+	revocation.ForeignToken:   errors.New("the authorization server has revoked this token by a security event"),
+	revocation.ForeignSubject: errors.New("the authorization server has revoked the tokens of the subject by a security event"),
+}
+
+// statusBy returns the status of a token that is revoked by a kind of revocation, or not revoked if by is 0 and unknown is
+// nil. unknown says why the revocations are not known.
+func statusBy(by revocation.Kind, unknown error) (validate.RevocationStatus, error) {
+	if by != 0 {
+		return validate.Revoked, causes[by]
+	}
+	return validate.StatusOf(false, unknown)
+}
+
+// RevocationsNote says, for a command that does not serve, what it does not know about revocations. It is "" if there is
+// nothing to say.
+func (s *state) RevocationsNote() string {
+	switch {
+	case s.feed == nil:
+		return ""
+	case s.feed.Status().LastSync.IsZero():
+		return "the revocations of the feed are not known to this command: a running gate may refuse the token or the certificate as revoked"
+	}
+	return fmt.Sprintf("the revocations are from the folder %s, as of %s: a running gate may know more of them",
+		s.cfg.Revocations.State, s.feed.Status().LastSync.UTC().Format(time.RFC3339))
+}
+
 // feedStatus returns a function that returns the status of a token by the feed of revocations. In a command that does
 // not serve, the feed is not followed: what its state folder has is all that can be known.
 func (s *state) feedStatus(serves bool) func(*access.Unchecked) (validate.RevocationStatus, error) {
@@ -68,15 +100,16 @@ func (s *state) feedStatus(serves bool) func(*access.Unchecked) (validate.Revoca
 		if token.IssuedAt.IsZero() { // otherwise the rules do not look at the clock
 			now = time.Now()
 		}
+		by := rules.RevokedBy(feed.Set(), token, now)
 		switch {
-		case rules.Revoked(feed.Set(), token, now):
-			return validate.Revoked, nil
+		case by != 0:
+			return statusBy(by, nil)
 		case stale == nil, !serves, whenStale == config.ContinueRevocationsStale:
 			return validate.NotRevoked, nil
 		case whenStale == config.IntrospectRevocationsStale:
 			return validate.Introspect, stale
 		}
-		return validate.RevocationUnknown, stale
+		return statusBy(0, stale)
 	}
 }
 

@@ -92,8 +92,10 @@ func (e *securityEvents) status(token *access.Unchecked, status validate.Revocat
 		return status, err
 	}
 	stale := r.Current() // before the revocations are consulted
-	if r.file != nil && e.rules.Revoked(r.file.Set(), token, e.now()) {
-		return validate.Revoked, nil
+	if r.file != nil {
+		if by := e.rules.RevokedBy(r.file.Set(), token, e.now()); by != 0 {
+			return statusBy(by, nil)
+		}
 	}
 	if stale == nil || status == validate.RevocationUnknown {
 		return status, err

@@ -71,7 +71,7 @@ func (o buildOptions) clock() func() time.Time {
 // A LocalIssuer is the part of our own issuer that decides about requests.
 type LocalIssuer struct {
 	validate.LocalIssuer
-	Revoked      func(access.Unchecked) (bool, error)
+	Revoked      func(access.Unchecked) (revocation.Kind, error)
 	Certificates mtls.Revocations
 }
 
@@ -166,11 +166,11 @@ func (s *state) makeValidator(from buildOptions) (err error) {
 	if s.Issuer != nil {
 		own := from.own
 		if own == nil {
-			own = &LocalIssuer{validate.LocalIssuer{KeySet: s.Issuer.KeySet, Introspect: s.Issuer.Resolve}, s.Issuer.Revoked, s.revoked}
+			own = &LocalIssuer{validate.LocalIssuer{KeySet: s.Issuer.KeySet, Introspect: s.Issuer.Resolve}, s.Issuer.RevokedBy, s.revoked}
 		}
 		options.Local = map[config.Identifier]validate.LocalIssuer{s.cfg.Issuer.Issuer: own.LocalIssuer}
 		options.Revoked = func(token *access.Unchecked) (validate.RevocationStatus, error) {
-			return validate.StatusOf(own.Revoked(*token))
+			return statusBy(own.Revoked(*token))
 		}
 	}
 	if s.feed != nil {
