@@ -25,8 +25,8 @@ type snapshot struct {
 	used    time.Time // when the last reader left; guarded by Feed.mu
 }
 
-// openSnapshot returns the snapshot for a new reader, which must call closeSnapshot. If first is true, the caller must call
-// build without f.mu. The caller holds f.mu.
+// openSnapshot returns the snapshot for a new reader, which must call closeSnapshot. If first is true, the caller must start
+// build in a goroutine of its own, so that the reader stays alive meanwhile. The caller holds f.mu.
 func (f *Feed) openSnapshot() (s *snapshot, first bool) {
 	version := f.options.KeyVersion()
 	s = f.snapshot

@@ -140,7 +140,7 @@ func (s *stream) next() (texts [][]byte, changed <-chan struct{}, end *cut) {
 	switch {
 	case snapshot != nil:
 		if first {
-			f.build(snapshot)
+			go f.build(snapshot)
 		}
 		if snapshot.issued.Before(s.issued) {
 			f.closeSnapshot(snapshot)
