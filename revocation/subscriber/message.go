@@ -35,10 +35,10 @@ type stream struct {
 	known  *knowledge
 	now    func() time.Time
 
-	began    time.Time     // the time of the first heartbeat, with a monotonic clock
+	asked    time.Time     // when the stream was asked for, with a monotonic clock
 	issuedAt time.Time     // iat of the last heartbeat; zero before the first
-	offset   time.Duration // the least difference between this machine's clock and iat: the difference of the clocks
-	maxLag   time.Duration // the most by which heartbeats may come later than at first
+	offset   time.Duration // at most the least difference between this machine's clock and iat: the difference of the clocks
+	maxLag   time.Duration // the most by which heartbeats may come late
 	live     bool          // the stream has said that there are no more revocations than known has
 	snapshot struct {
 		part  int // the number of the last part; 0 outside a snapshot
@@ -167,20 +167,22 @@ func (s *stream) batch(m *revocation.Batch) error {
 	return nil
 }
 
-// lag returns by how much a heartbeat comes later than the fastest heartbeat of the stream. The difference of the clocks
-// does not count. A network that holds back what the issuer sends, revocations among it, holds back heartbeats too.
+// lag returns by how much a heartbeat comes late at most. The first heartbeat is as late as it came after the request, because
+// the issuer made it after the request or shortly before. Later heartbeats are compared with the fastest heartbeat of the stream,
+// so that the difference of the clocks does not count. A network that holds back what the issuer sends, revocations
+// among it, holds back heartbeats too. After a snapshot that took long, the first heartbeat may be too late; the
+// next stream then has little to bring.
 func (s *stream) lag(iat time.Time) (time.Duration, error) {
-	now := s.now()
-	if s.issuedAt.IsZero() {
-		s.began = now
-	}
 	// A change of this machine's clock during the stream does not count.
-	offset := s.began.Add(now.Sub(s.began)).Round(0).Sub(iat)
+	passed := s.now().Sub(s.asked)
+	offset := s.asked.Add(passed).Round(0).Sub(iat)
 	switch {
 	case iat.Before(s.issuedAt):
 		return 0, invalid("iat is before the iat of the last heartbeat")
-	case s.issuedAt.IsZero() || offset < s.offset:
-		s.offset = offset
+	case s.issuedAt.IsZero():
+		s.offset = offset - passed
+	default:
+		s.offset = min(s.offset, offset)
 	}
 	s.issuedAt = iat
 	if lag := offset - s.offset; lag <= s.maxLag {

@@ -298,12 +298,12 @@ func TestLateHeartbeats(t *testing.T) {
 		var now time.Time
 		k := newKnowledge()
 		k.jump("e", 1)
-		s := &stream{issuer: issuer, known: k, now: func() time.Time { return now }, maxLag: 15 * time.Second}
+		s := &stream{issuer: issuer, known: k, now: func() time.Time { return now }, asked: start, maxLag: 15 * time.Second}
 		for _, beat := range []struct {
 			sent, received int // seconds
 			age            time.Duration
 			late           bool
-		}{{0, 1, 0, false}, {2, 2, 0, false}, {4, 4, 0, false}, {6, 10, 4 * time.Second, false}, {8, 23, 15 * time.Second, false}, {10, 11, time.Second, false}, {12, 28, 0, true}} {
+		}{{0, 1, time.Second, false}, {2, 2, 0, false}, {4, 4, 0, false}, {6, 10, 4 * time.Second, false}, {8, 23, 15 * time.Second, false}, {10, 11, time.Second, false}, {12, 28, 0, true}} {
 			now = start.Add(time.Duration(beat.received) * time.Second)
 			sent := revocation.Seconds{Time: start.Add(skew + time.Duration(beat.sent)*time.Second).Round(0)}
 			err := s.batch(&revocation.Batch{Issuer: issuer, IssuedAt: sent, Epoch: "e", After: 1, Seq: 1})
@@ -313,6 +313,21 @@ func TestLateHeartbeats(t *testing.T) {
 			if age := now.Sub(k.lastHeard()); !beat.late && age != beat.age {
 				t.Errorf("skew %v: a heartbeat sent at %d and received at %d makes the set %v old, want %v", skew, beat.sent, beat.received, age, beat.age)
 			}
+		}
+	}
+}
+
+// The first heartbeat is as old as the request, because a network may have held back everything since then.
+func TestLateFirstHeartbeat(t *testing.T) {
+	for after, late := range map[time.Duration]bool{15 * time.Second: false, 15*time.Second + time.Millisecond: true} {
+		asked := time.Now()
+		now := asked.Add(after)
+		k := newKnowledge()
+		k.jump("e", 1)
+		s := &stream{issuer: issuer, known: k, now: func() time.Time { return now }, asked: asked, maxLag: 15 * time.Second}
+		err := s.batch(&revocation.Batch{Issuer: issuer, IssuedAt: revocation.Seconds{Time: now.Round(0)}, Epoch: "e", After: 1, Seq: 1})
+		if errors.Is(err, errLate) != late || late != k.lastHeard().IsZero() || !late && !k.lastHeard().Equal(asked) {
+			t.Errorf("a first heartbeat %v after the request: %v, the set is of %v; want late %t, and otherwise the time of the request, %v", after, err, k.lastHeard(), late, asked)
 		}
 	}
 }

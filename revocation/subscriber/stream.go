@@ -100,6 +100,7 @@ func (s *Subscriber) follow(ctx context.Context, feed *url.URL) error {
 	s.mu.Unlock()
 	dead := time.AfterFunc(s.timing.answer, func() { cancel(errSilent) })
 	defer dead.Stop()
+	asked := s.now()
 	response, err := s.connect(ctx, feed)
 	if err != nil {
 		return cause(ctx, err)
@@ -114,7 +115,7 @@ func (s *Subscriber) follow(ctx context.Context, feed *url.URL) error {
 		}
 	})
 	defer unheard.Stop()
-	stream := &stream{issuer: s.issuer, keys: s.keys, known: s.known, now: s.now, maxLag: s.settings.MaxStaleness / 2}
+	stream := &stream{issuer: s.issuer, keys: s.keys, known: s.known, now: s.now, asked: asked, maxLag: s.settings.MaxStaleness / 2}
 	events := newEventReader(&watchedReader{response.Body, func() { dead.Reset(s.timing.silence) }}, s.now)
 	for {
 		e, err := events.next()
