@@ -60,7 +60,7 @@ partners:
 type feeding struct {
 	*reloading
 	gate  *reloading // in the same folder
-	relay *tcpRelay
+	relay *feedRelay
 }
 
 func newFeeding(t *testing.T) *feeding {
@@ -68,7 +68,7 @@ func newFeeding(t *testing.T) *feeding {
 	a := newReloading(t)
 	copied := *a.testGate
 	copied.process, copied.upstream = nil, newRecorder()
-	f := &feeding{a, &reloading{&copied, t}, newTCPRelay(t, a.issuerAddress)}
+	f := &feeding{a, &reloading{&copied, t}, newFeedRelay(t, a.issuerAddress)}
 	t.Cleanup(f.gate.close)
 	f.replace("issuer.yaml", []byte(f.text(feedIssuerConfig)))
 	f.startIssuer()
@@ -198,20 +198,20 @@ func (f *feeding) ready(want int) (text string) {
 	return text
 }
 
-// A tcpRelay passes connections on to an address until it is cut.
-type tcpRelay struct {
+// A feedRelay passes connections on to an address until it is cut.
+type feedRelay struct {
 	net.Listener
 	mu    sync.Mutex
 	to    string // "" while the relay is cut
 	conns []net.Conn
 }
 
-func newTCPRelay(t *testing.T, to string) *tcpRelay {
+func newFeedRelay(t *testing.T, to string) *feedRelay {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &tcpRelay{Listener: l, to: to}
+	r := &feedRelay{Listener: l, to: to}
 	t.Cleanup(func() {
 		_ = l.Close()
 		r.pass("")
@@ -228,7 +228,7 @@ func newTCPRelay(t *testing.T, to string) *tcpRelay {
 	return r
 }
 
-func (r *tcpRelay) join(c net.Conn) {
+func (r *feedRelay) join(c net.Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.to == "" {
@@ -251,7 +251,7 @@ func (r *tcpRelay) join(c net.Conn) {
 }
 
 // pass makes the relay pass connections on to an address, or, with "", cuts all connections.
-func (r *tcpRelay) pass(to string) {
+func (r *feedRelay) pass(to string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.to = to; to == "" {
