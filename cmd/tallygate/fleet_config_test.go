@@ -46,6 +46,8 @@ issuer:
       certificate: {san_dns: sidecar.internal.example}
       resources: [https://api.example.com]
       revocations: true
+  operators:
+    - {name: night-shift, trust: [operations-ca.pem], certificate: {san_dns: operator.internal.example}, permissions: [revoke]}
   limits:
     per_client: {requests_per_second: 100000, burst: 100000}
     per_address: {requests_per_second: 100000, burst: 100000}

@@ -32,6 +32,7 @@ type fleet struct {
 	issuers   []*stateful
 	sidecars  []*sidecar
 	targets   []target
+	operator  *http.Client
 }
 
 // A target is what a driver revokes: a token, an application, a partner or a certificate. Each has a token of
@@ -59,10 +60,11 @@ func newFleetOn(t *testing.T, number int, database config.DatabaseURL) *fleet {
 	f := &fleet{stateful: newStateful(t), program: binary(t)}
 	internal := testpki.NewCA("Internal Root")
 	internal.Write(f.dir, "internal-ca")
+	operations := testpki.NewCA("Operations Root")
+	operations.Write(f.dir, "operations-ca")
 	f.pairs["sidecar"] = internal.Leaf("sidecar", testpki.DNS("sidecar.internal.example"))
-	f.pairs["operator"] = internal.Leaf("operator", testpki.DNS("operator.internal.example"))
+	f.pairs["operator"] = operations.Leaf("operator", testpki.DNS("operator.internal.example"))
 	f.pairs["sidecar"].Write(f.dir, "sidecar")
-	f.pairs["operator"].Write(f.dir, "operator")
 	for i := range number {
 		x := target{kind: fleetKinds[i%4], name: fmt.Sprintf("%s-%d", fleetKinds[i%4], i), partner: "northwind"}
 		x.clientID = x.name
@@ -75,6 +77,8 @@ func newFleetOn(t *testing.T, number int, database config.DatabaseURL) *fleet {
 	// The last target is never revoked.
 	f.targets = append(f.targets, target{kind: "spared", name: "spared", clientID: "spared", partner: "northwind",
 		certificate: f.pairs["northwind-ca"].Leaf("spared", testpki.DNS("spared.northwind.example"))})
+	f.operator = f.clientOf(f.pairs["operator"])
+	t.Cleanup(f.operator.CloseIdleConnections)
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
 	gatetest.WriteFile(t, filepath.Join(f.dir, "encryption.key"), []byte(base64.StdEncoding.EncodeToString(key)))

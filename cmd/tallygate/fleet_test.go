@@ -1,34 +1,48 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tallygate/tallygate/issuer"
 )
 
-// revoke revokes x at an issuer and returns when the revocation is acknowledged. A token is revoked by its
-// application (RFC 7009), everything else by an operator.
-func (f *fleet) revoke(x *target, issuer int) error {
+// revoke revokes x at the issuer with a number and returns when the revocation is acknowledged. A token is revoked by
+// its application (RFC 7009), everything else by an operator over mutual TLS.
+func (f *fleet) revoke(x *target, number int) error {
 	if x.kind == "token" {
 		client := f.clientOf(x.certificate)
 		defer client.CloseIdleConnections()
-		if status, answer := f.issuers[issuer].post(client, "/revoke", url.Values{"client_id": {x.clientID}, "token": {x.token}}); status != http.StatusOK {
+		if status, answer := f.issuers[number].post(client, "/revoke", url.Values{"client_id": {x.clientID}, "token": {x.token}}); status != http.StatusOK {
 			return fmt.Errorf("revoking %s: status %d, %v", x.name, status, answer)
 		}
 		return nil
 	}
-	arguments := map[string][]string{
-		"application": {"--application", x.clientID}, "partner": {"--partner", x.partner}, "certificate": {"--thumbprint", x.certificate.Thumbprint()},
-	}[x.kind]
-	if out, err := f.tallygate("", append([]string{"revoke", "--config", fmt.Sprintf("issuer-%d.yaml", issuer)}, arguments...)...); err != nil {
-		return fmt.Errorf("revoking %s: %w %s", x.name, err, out)
+	body, err := json.Marshal(map[string]issuer.RevocationRequest{
+		"application": {Application: x.clientID}, "partner": {Partner: x.partner}, "certificate": {Thumbprint: x.certificate.Thumbprint()},
+	}[x.kind])
+	if err != nil {
+		return err
+	}
+	response, err := f.operator.Post("https://"+f.issuers[number].issuerAddress+"/operator/revocations", "application/json", bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("revoking %s: %w", x.name, err)
+	}
+	defer response.Body.Close()
+	if text, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusOK {
+		return fmt.Errorf("revoking %s: %s %s %w", x.name, response.Status, text, err)
 	}
 	return nil
 }
@@ -67,6 +81,11 @@ func TestFleet(t *testing.T) {
 	t.Logf("%d revocations at %d issuers, %d sidecars: from the acknowledgement to the refusal p50 %s, p99 %s, longest %s", revocations, len(f.issuers),
 		sidecars, at(0.5), at(0.99), at(1))
 	t.Log(f.propagation())
+	if file := os.Getenv("TALLYGATE_FLEET_PICTURE"); file != "" && !t.Failed() {
+		note := fmt.Sprintf("%d revocations at %d issuers with one PostgreSQL database, %d sidecars, all on one machine with %d cores, %s", revocations,
+			len(f.issuers), sidecars, runtime.NumCPU(), time.Now().UTC().Format(time.DateOnly))
+		f.check(os.WriteFile(file, drawTimes(took, note), 0o644))
+	}
 	for _, s := range f.sidecars {
 		f.check(s.stop())
 	}
