@@ -148,30 +148,38 @@ func TestFailover(t *testing.T) {
 		}
 		f.WaitFor(fmt.Sprint("before ", n))
 	}
-	if f.Sync() == epoch {
-		t.Errorf("the pages have the epoch %s after a failover too, want another", epoch)
+	if got := f.Sync(); got == epoch || got[:36] != epoch[:36] {
+		t.Errorf("the pages have the epoch %s before a failover and %s after it, want the same UUID with another timeline", epoch, got)
 	}
 }
 
 // A copy of the database's disk that is restored has the same epoch and timeline. If its numbers pass the numbers that
-// were read while the issuer is not connected, the last of them tells that it is another log.
+// were read before the issuer reads it, the last of them tells that it is another log, on a new connection and on the
+// connection of before.
 func TestRestoredDisk(t *testing.T) {
-	server := testpostgres.Start(t)
-	url := server.Database()
-	a, b := open(t, options(t, url)), open(t, options(t, url))
-	f := follow(t, b)
-	for n := range 5 {
-		revoke(t, a, fmt.Sprint("lost ", n))
-	}
-	f.WaitFor("lost 4")
-	epoch := f.Sync()
-	server.Exec(url.Database, "BEGIN", "DELETE FROM tallygate.revocations WHERE seq > 2",
-		`INSERT INTO tallygate.revocations (kind, subject, seq, client) VALUES (2, 'three', 3, ''), (2, 'four', 4, ''), (2, 'five', 5, ''), (2, 'six', 6, '')`,
-		"UPDATE tallygate.revocation_head SET seq = 6", "COMMIT; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
-	f.WaitFor("six")
-	f.WaitFor("four")
-	if f.Sync() == epoch {
-		t.Errorf("the pages have the epoch %s after the restore too, want another", epoch)
+	for name, end := range map[string]string{
+		"new connection":    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+		"former connection": "SELECT 1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := testpostgres.Shared(t)
+			url := server.Database()
+			a, b := open(t, options(t, url)), open(t, options(t, url))
+			f := follow(t, b)
+			for n := range 5 {
+				revoke(t, a, fmt.Sprint("lost ", n))
+			}
+			f.WaitFor("lost 4")
+			epoch := f.Sync()
+			server.Exec(url.Database, "BEGIN", "LOCK TABLE tallygate.revocations IN ACCESS EXCLUSIVE MODE", "DELETE FROM tallygate.revocations WHERE seq > 2",
+				`INSERT INTO tallygate.revocations (kind, subject, seq, client) VALUES (2, 'three', 3, ''), (2, 'four', 4, ''), (2, 'five', 5, ''), (2, 'six', 6, '')`,
+				"UPDATE tallygate.revocation_head SET seq = 6", end, "COMMIT")
+			f.WaitFor("six")
+			f.WaitFor("four")
+			if f.Sync() == epoch {
+				t.Errorf("the pages have the epoch %s after the restore too, want another", epoch)
+			}
+		})
 	}
 }
 

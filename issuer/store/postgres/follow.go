@@ -72,9 +72,6 @@ func (s *Store) follow(ctx context.Context, last *position, apply func(store.Pag
 		defer cancel()
 		_ = conn.Close(ctx)
 	}()
-	if err := s.verifyLast(ctx, conn, last); err != nil {
-		return err
-	}
 	for {
 		if err := s.readAdditions(ctx, conn, last, apply); err != nil {
 			return err
@@ -112,15 +109,15 @@ func (s *Store) listen(ctx context.Context) (*pgx.Conn, error) {
 func (s *Store) readAdditions(ctx context.Context, conn *pgx.Conn, last *position, apply func(store.Page)) error {
 	began := time.Since(s.opened)
 	for {
-		page, complete, err := s.pollPage(ctx, conn, last)
+		page, err := s.pollPage(ctx, conn, last)
 		if err != nil {
 			return err
 		}
 		if page.Seq > last.Seq { // without additions if those behind last have expired
-			apply(page)
-			last.take(&page)
+			apply(page.Page)
+			last.take(&page.Page)
 		}
-		if complete {
+		if page.complete {
 			// Current must not change before apply has returned: nothing else says that the page is in effect.
 			s.syncedAt.Store(int64(began))
 			last.Epoch = page.Epoch // of an empty log too
@@ -132,23 +129,23 @@ func (s *Store) readAdditions(ctx context.Context, conn *pgx.Conn, last *positio
 
 // pollPage returns the page behind last. If the log is not the continuation of what was read, last is the beginning of
 // the log afterwards.
-func (s *Store) pollPage(ctx context.Context, conn *pgx.Conn, last *position) (page store.Page, complete bool, err error) {
+func (s *Store) pollPage(ctx context.Context, conn *pgx.Conn, last *position) (page reading, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	if err := s.compareClocks(ctx, conn); err != nil {
-		return page, false, err
+		return page, err
 	}
-	page, complete, err = readPage(ctx, conn, *last)
-	switch {
-	case err != nil:
-		return page, false, err
-	case last.Epoch != "" && page.Epoch != last.Epoch:
-		*last = position{}
-		return page, false, errRestored
-	case page.Seq < last.Seq:
-		return page, false, s.renumber(ctx, conn, last)
+	page, err = readPage(ctx, conn, *last)
+	if err != nil || last.continues(&page) {
+		return page, err
 	}
-	return page, complete, nil
+	if page.Epoch == last.Epoch {
+		if err := renumber(ctx, conn, page.Epoch); err != nil {
+			return page, err
+		}
+	}
+	*last = position{}
+	return page, errRestored
 }
 
 // Current returns nil if this process knows every revocation that was acknowledged more than a few

@@ -22,6 +22,7 @@ import (
 // follow runs s.Follow until the end of the test.
 func follow(t testing.TB, s *postgres.Store) *storetest.Reader {
 	t.Helper()
+	s.PollEvery(100 * time.Millisecond)
 	r, _ := storetest.Follow(t, s)
 	return r
 }

@@ -26,44 +26,20 @@ func (p *position) take(page *store.Page) {
 	}
 }
 
-// continues reports whether page, which was read behind p, is of the same log.
-func (p *position) continues(page *store.Page) bool {
-	return p.Epoch == "" || page.Epoch == p.Epoch && page.Seq >= p.Seq
+// continues reports whether page, which was read behind p, is of the log that p is a position in. A restored copy of the
+// database that has the same epoch uses numbers again: either it ends before p, or the number of the last revocation
+// that was read belongs to another revocation, unless that has been extended or has expired meanwhile.
+func (p *position) continues(page *reading) bool {
+	return p.Epoch == "" || page.Epoch == p.Epoch && page.Seq >= p.Seq && (page.last == nil || page.last.Equal(p.stored))
 }
 
 // errRestored means that the log is not the continuation of the log that was read. It is read again from its beginning.
 var errRestored = errors.New("the log of revocations is not the continuation of the log that was read: the database was restored or failed over")
 
-// verifyLast compares the last revocation that was read with the log, on a new connection. A restored copy of the
-// database that has the same epoch uses numbers again, and then the number of that revocation may belong to another
-// revocation.
-func (s *Store) verifyLast(ctx context.Context, conn *pgx.Conn, last *position) error {
-	if last.seq == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
-	defer cancel()
-	var stored time.Time
-	err := conn.QueryRow(ctx, "SELECT stored FROM tallygate.revocations WHERE seq = $1", int64(last.seq)).Scan(&stored)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows): // it was extended, which gave it another number, or it has expired
-		return nil
-	case err != nil:
-		return err
-	case stored.Equal(last.stored):
-		return nil
-	}
-	return s.renumber(ctx, conn, last)
-}
-
-// renumber gives the log a new epoch, unless another process has done so, because its numbers no longer mean what they
-// meant for its readers. It returns errRestored, and last is the beginning of the log afterwards.
-func (s *Store) renumber(ctx context.Context, conn *pgx.Conn, last *position) error {
+// renumber gives the log another epoch, unless another process has done so, because its numbers no longer mean what they
+// meant for the readers of epoch.
+func renumber(ctx context.Context, conn *pgx.Conn, epoch string) error {
 	// The first 36 characters of the epoch are the UUID.
-	const renew = "UPDATE tallygate.revocation_head SET epoch = gen_random_uuid() WHERE epoch::text = left($1, 36)"
-	if _, err := conn.Exec(ctx, renew, last.Epoch); err != nil {
-		return err
-	}
-	*last = position{}
-	return errRestored
+	_, err := conn.Exec(ctx, "UPDATE tallygate.revocation_head SET epoch = gen_random_uuid() WHERE epoch::text = left($1, 36)", epoch)
+	return err
 }

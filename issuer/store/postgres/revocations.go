@@ -70,10 +70,9 @@ func (s *Store) Revocations(yield func(store.Revocation) error) error {
 	began := time.Since(s.opened)
 	var after position
 	for {
-		var page store.Page
-		var complete bool
+		var page reading
 		err := s.call(func(ctx context.Context) (err error) {
-			page, complete, err = readPage(ctx, s.pool, after)
+			page, err = readPage(ctx, s.pool, after)
 			return err
 		})
 		switch {
@@ -88,8 +87,8 @@ func (s *Store) Revocations(yield func(store.Revocation) error) error {
 				return err
 			}
 		}
-		after.Epoch, after.Seq = page.Epoch, page.Seq
-		if complete {
+		after.take(&page.Page)
+		if page.complete {
 			s.syncedAt.Store(int64(began))
 			return nil
 		}
@@ -101,30 +100,38 @@ func (s *Store) Revocations(yield func(store.Revocation) error) error {
 // a new timeline.
 const readHead = `SELECT epoch::text || '-' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS epoch, seq AS head FROM tallygate.revocation_head`
 
-// readPage returns up to pageSize revocations whose numbers are above after, in the order of the numbers, and whether the
-// log had no more of them. The head and the revocations are read by one statement, so that they belong together.
-func readPage(ctx context.Context, from querier, after position) (page store.Page, complete bool, err error) {
-	rows, err := from.Query(ctx, "SELECT h.epoch, h.head, r.seq, r.kind, r.subject, r.client, r.issued_by, r.until, r.stored FROM ("+readHead+`) h
-		LEFT JOIN LATERAL (SELECT * FROM tallygate.revocations WHERE seq > $1 ORDER BY seq LIMIT $2) r ON true ORDER BY r.seq`, int64(after.Seq), pageSize)
+// A reading is the result of readPage.
+type reading struct {
+	store.Page
+	complete bool       // the log had no more revocations
+	last     *time.Time // when the revocation with the number after.seq was stored, or nil if the log has no such number
+}
+
+// readPage returns up to pageSize revocations whose numbers are above after, in the order of the numbers. The head and the
+// revocations are read by one statement, so that they belong together.
+func readPage(ctx context.Context, from querier, after position) (reading, error) {
+	var page reading
+	rows, err := from.Query(ctx, "SELECT h.epoch, h.head, (SELECT stored FROM tallygate.revocations WHERE seq = $3), r.seq, r.kind, r.subject, r.client, r.issued_by, r.until, r.stored FROM ("+
+		readHead+`) h LEFT JOIN LATERAL (SELECT * FROM tallygate.revocations WHERE seq > $1 ORDER BY seq LIMIT $2) r ON true ORDER BY r.seq`, int64(after.Seq), pageSize, int64(after.seq))
 	if err != nil {
-		return page, false, err
+		return page, err
 	}
 	var head int64
 	var a scannedAddition
-	_, err = pgx.ForEachRow(rows, []any{&page.Epoch, &head, &a.seq, &a.kind, &a.subject, &a.client, &a.issuedBy, &a.until, &a.stored}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&page.Epoch, &head, &page.last, &a.seq, &a.kind, &a.subject, &a.client, &a.issuedBy, &a.until, &a.stored}, func() error {
 		if a.seq != nil { // NULL in the only row if there are no revocations
 			page.Additions = append(page.Additions, a.addition())
 		}
 		return nil
 	})
 	if err != nil {
-		return page, false, err
+		return page, err
 	}
 	page.After, page.Seq = after.Seq, uint64(max(head, 0))
-	if complete = len(page.Additions) < pageSize; !complete {
+	if page.complete = len(page.Additions) < pageSize; !page.complete {
 		page.Seq = page.Additions[pageSize-1].Seq
 	}
-	return page, complete, nil
+	return page, nil
 }
 
 // A scannedAddition is a row of the log, whose columns are NULL in the row of a page without revocations.
