@@ -142,9 +142,11 @@ func TestIncidents(t *testing.T) {
 	n.check(n.stop())
 }
 
-// A night is a gate with two partners, an authorization server for opaque tokens, and a Prometheus.
+// A night is a gate with two partners, an authorization server for opaque tokens, an issuer in another process whose
+// revocations the gate follows, and a Prometheus.
 type night struct {
 	*reloading
+	issuer     *reloading
 	server     *httptest.Server
 	binary     string
 	prometheus *prometheusServer
@@ -162,18 +164,58 @@ func newNight(t *testing.T) *night {
 	t.Cleanup(n.server.Close)
 	n.check(os.WriteFile(filepath.Join(n.dir, "secret.txt"), []byte("secret"), 0o600))
 	n.pairs["northwind-ca"].WriteRevocationList(n.dir, "northwind.crl")
+	n.startIssuer()
 	n.configure(`admin: {address: "127.0.0.1:0"}`, `admin: {address: "127.0.0.1:0", console: {address: "127.0.0.1:0"}}`, "revocation: {}", "revocation: {lists: [northwind.crl], exempt: [borealis-ca.pem]}", "apis:\n", fmt.Sprintf(`  - name: appliance
     issuer: https://appliance.example.test
     audiences: [https://api.example.test]
     tokens: opaque
     connection: {insecure_loopback_http: true}
     introspection: {endpoint: "%s", client_id: gate, authentication: {method: client_secret_basic, secret_file: secret.txt}}
+  - name: tallygate
+    issuer: https://issuer.example.test
+    audiences: [https://api.example.test]
+    key_set: {url: "https://%[2]s/jwks"}
+    connection: {trust: [%[3]s], certificate: {certificate: sidecar.pem, key: sidecar-key.pem}}
+revocations: {server: tallygate, client_id: sidecar, feeds: ["https://%[2]s/revocations"]}
 apis:
-`, n.server.URL))
+`, n.server.URL, n.issuer.issuerAddress, filepath.Join(n.issuer.dir, "gate.pem")))
 	n.serve()
-	n.prometheus = startPrometheus(t, n.addresses["admin"], hasten(t, incidents))
+	n.prometheus = startPrometheus(t, n.addresses["admin"], n.issuer.addresses["admin"], hasten(t, incidents))
 	n.prometheus.settle() // the first sample of each series is from before the first request
 	return n
+}
+
+// startIssuer runs an issuer to whose revocations the gate of n may subscribe with the certificate sidecar.
+func (n *night) startIssuer() {
+	n.issuer = newReloading(n.t)
+	internal := testpki.NewCA("Internal Root")
+	internal.Write(n.issuer.dir, "internal-ca")
+	internal.Leaf("sidecar", testpki.DNS("sidecar.internal.example")).Write(n.dir, "sidecar")
+	n.pairs["northwind-ca"].Write(n.issuer.dir, "northwind-ca")
+	n.issuer.replace("gate.yaml", fmt.Appendf(nil, `
+listener:
+  address: 127.0.0.1:0
+  certificate: {files: {certificate: gate.pem, key: gate-key.pem}}
+authorization_servers:
+  - {name: own, issuer: https://issuer.example.test, audiences: [https://api.example.test]}
+apis:
+  - {name: accounts, hosts: [api.example.test], upstream: {url: "http://127.0.0.1:1"}, routes: [{methods: [GET], path: /accounts}]}
+partners:
+  list:
+    - name: northwind
+      trust: [northwind-ca.pem]
+      applications:
+        - {client_id: northwind-ledger, certificate: {san_dns: ledger.northwind.example}, apis: [accounts]}
+issuer:
+  issuer: https://issuer.example.test
+  address: %s
+  audience: https://api.example.test
+  state: state
+  resource_servers:
+    - {client_id: sidecar, trust: [internal-ca.pem], certificate: {san_dns: sidecar.internal.example}, resources: [https://api.example.test], revocations: true}
+admin: {address: "127.0.0.1:0"}
+`, n.issuer.issuerAddress))
+	n.issuer.serve()
 }
 
 // lastLong gives northwind and borealis certificates that end in ten years, and new tokens, because the

@@ -23,9 +23,9 @@ type prometheusServer struct {
 	url string
 }
 
-// startPrometheus runs Prometheus on the gate at the address of its admin listener, with the rules, until
-// the test ends.
-func startPrometheus(t *testing.T, admin, rules string) *prometheusServer {
+// startPrometheus runs Prometheus on the gate and the issuer at the addresses of their admin listeners, with the
+// rules, until the test ends.
+func startPrometheus(t *testing.T, gate, issuer, rules string) *prometheusServer {
 	t.Helper()
 	gatetest.NeedPrograms(t, "prometheus")
 	dir := t.TempDir()
@@ -33,8 +33,10 @@ func startPrometheus(t *testing.T, admin, rules string) *prometheusServer {
 	gatetest.WriteFile(t, filepath.Join(dir, "prometheus.yaml"), fmt.Appendf(nil, `
 global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 500ms}
 rule_files: [rules.yaml]
-scrape_configs: [{job_name: tallygate, static_configs: [{targets: ["%s"]}]}]
-`, admin))
+scrape_configs:
+  - {job_name: tallygate, static_configs: [{targets: ["%s"]}]}
+  - {job_name: tallygate-issuer, static_configs: [{targets: ["%s"]}]}
+`, gate, issuer))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -118,18 +120,20 @@ func (p *prometheusServer) settle() {
 	}
 }
 
-// scraped waits until the gate was scraped.
+// scraped waits until the gate and the issuer were scraped.
 func (p *prometheusServer) scraped() {
 	p.t.Helper()
-	p.after("scrape", func() time.Time {
+	p.after("scrape", func() (oldest time.Time) {
 		var data struct {
 			ActiveTargets []struct{ LastScrape time.Time }
 		}
 		p.get("targets?state=active", &data)
-		if len(data.ActiveTargets) == 0 {
-			return time.Time{}
+		for i, target := range data.ActiveTargets {
+			if i == 0 || target.LastScrape.Before(oldest) {
+				oldest = target.LastScrape
+			}
 		}
-		return data.ActiveTargets[0].LastScrape
+		return oldest
 	})
 }
 
