@@ -305,9 +305,12 @@ func FuzzPosition(f *testing.F) {
 		s := &stream{feed: h.Feed, Subscription: Subscription{Position: position}}
 		reader := follower{position: position}
 		for range 100 {
-			texts, _, end := s.next()
+			texts, changed, end := s.next()
 			if end != nil {
 				t.Fatal(end)
+			}
+			if s.snapshot != nil && len(texts) == 0 {
+				<-changed // the snapshot is built
 			}
 			for _, text := range texts {
 				m := h.decode(splitLines(text))
