@@ -88,8 +88,10 @@ func (e *Entry) Label() string {
 	case ForeignSubject:
 		iss, subject, _ := strings.Cut(e.Subject, "\x00")
 		return subject + " at " + iss
+	case Application, Partner, Certificate:
+		return e.Subject
 	}
-	return e.Subject
+	return ""
 }
 
 // Check returns an error unless e has a known kind, a subject of the kind's form, and IssuedBy exactly if
