@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -191,6 +192,23 @@ func TestSweep(t *testing.T) {
 		time.Sleep(time.Hour + 2*time.Minute)
 		if got := s.Set().Len(revocation.Token); got != 1 {
 			t.Errorf("%d tokens an hour and two minutes later, want the one without an end", got)
+		}
+	})
+}
+
+// A clock that is set forward does not remove entries that are needed when it is set back.
+func TestSweepStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var step atomic.Int64
+		s := &Subscriber{known: newKnowledge(), log: slog.New(slog.DiscardHandler), now: func() time.Time { return time.Now().Add(time.Duration(step.Load())) }}
+		check(t, s.known.add([]revocation.Entry{token("a")}))
+		s.upkeep.Start(s.maintain)
+		defer s.upkeep.Stop()
+		synctest.Wait()
+		step.Store(int64(48 * time.Hour))
+		time.Sleep(3 * time.Minute)
+		if got := s.Set().Len(revocation.Token); got != 1 {
+			t.Errorf("%d tokens after a step of the clock, want 1", got)
 		}
 	})
 }

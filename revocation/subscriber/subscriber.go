@@ -192,7 +192,7 @@ const (
 func (s *Subscriber) maintain(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
-	stale, swept := false, s.now()
+	stale, began, start, swept := false, s.now(), time.Now(), time.Duration(0)
 	for {
 		select {
 		case <-ctx.Done():
@@ -205,9 +205,10 @@ func (s *Subscriber) maintain(ctx context.Context) {
 			stale = err != nil
 			s.logStale(err)
 		}
-		if now := s.now(); now.Sub(swept) >= sweepInterval {
-			swept = now
-			s.known.set.Sweep(now)
+		// A step of the clock removes no entry: if the clock is set back later, the entry would be missing.
+		if passed := time.Since(start); passed-swept >= sweepInterval {
+			swept = passed
+			s.known.set.Sweep(began.Add(passed))
 		}
 		s.save(false)
 	}
