@@ -16,6 +16,13 @@ var absent = map[string]string{
 	"tallygate_acme_attempts_total":                            "a certificate from ACME",
 	"tallygate_security_events_last_success_timestamp_seconds": "polls for security events",
 	"tallygate_issuer_tokens_issued_total":                     "a token",
+	"tallygate_revocation_stream_connected":                    "revocations",
+	"tallygate_revocation_last_sync_timestamp_seconds":         "revocations",
+	"tallygate_revocation_stale":                               "revocations",
+	"tallygate_revocation_sequence":                            "revocations",
+	"tallygate_revocation_entries":                             "revocations",
+	"tallygate_revocation_events_total":                        "revocations",
+	"tallygate_revocation_propagation_seconds":                 "revocations",
 }
 
 // docs/metrics.md has exactly the metrics of a running gate, with their types and labels.
