@@ -19,7 +19,7 @@ import (
 
 // settingsOf returns the settings of a client with the certificate of p, or without a certificate if p is nil.
 func (s *testServer) settingsOf(p *testpki.Pair, protocol string) *tls.Config {
-	settings := &tls.Config{ServerName: "gate.test", InsecureSkipVerify: true, NextProtos: []string{protocol}} //nolint:gosec // the test's server
+	settings := &tls.Config{ServerName: "gate.test", InsecureSkipVerify: true, NextProtos: []string{protocol}}
 	if p != nil {
 		settings.Certificates = []tls.Certificate{p.TLS()}
 	}
