@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"time"
 
@@ -15,22 +16,22 @@ import (
 	"github.com/tallygate/tallygate/validate"
 )
 
-// securityEvents has the receivers of the security events of other authorization servers, by issuer identifier. It is empty
-// in a command that does not serve.
+// securityEvents has the receivers of the security events of other authorization servers, by issuer identifier. In a command
+// that does not serve, nothing is received: what the folders have is all that can be known.
 type securityEvents struct {
+	serves    bool
 	receivers map[string]*eventReceiver
 	rules     *revocation.Rules
-	now       func() time.Time
 }
 
 type eventReceiver struct {
 	*securityevents.Receiver
-	file *securityevents.File // nil if the issuer's state has the revocations
+	set *revocation.Set // nil if the issuer's state has the revocations
 }
 
-// makeSecurityEvents makes the receivers. A command that does not serve only checks their settings.
+// makeSecurityEvents makes the receivers.
 func (s *state) makeSecurityEvents(from buildOptions) error {
-	s.events = &securityEvents{receivers: make(map[string]*eventReceiver), rules: revocation.NewRules(s.cfg, ""), now: time.Now}
+	s.events = &securityEvents{serves: from.streams != nil, receivers: make(map[string]*eventReceiver), rules: revocation.NewRules(s.cfg, "")}
 	var errs []error
 	for i := range s.cfg.AuthorizationServers {
 		server := &s.cfg.AuthorizationServers[i]
@@ -40,7 +41,7 @@ func (s *state) makeSecurityEvents(from buildOptions) error {
 		r, err := s.makeEventReceiver(server, from)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("security events of authorization server %q: %w", server.Name, err))
-		} else if from.streams != nil {
+		} else {
 			s.events.receivers[string(server.Issuer)] = r
 		}
 	}
@@ -51,17 +52,24 @@ func (s *state) makeEventReceiver(server *config.AuthorizationServer, from build
 	r := &eventReceiver{}
 	remote, keys := s.Validator.Server(server.Name)
 	options := securityevents.Options{Keys: keys, Remote: remote, Log: from.log, Metrics: from.events, Now: time.Now, Lease: s.lease}
-	if s.Issuer != nil {
+	switch dir := string(server.SecurityEvents.State); {
+	case s.Issuer != nil:
 		options.Store = s.Issuer.RevokeForeign
-	} else if from.streams != nil {
-		dir := string(server.SecurityEvents.State)
-		r.file, err = reuse.Acquire(s.lease, dir, true, func(*securityevents.File) (*securityevents.File, error) {
+	case s.events.serves:
+		file, err := reuse.Acquire(s.lease, dir, true, func(*securityevents.File) (*securityevents.File, error) {
 			return securityevents.Open(dir, time.Now)
 		}, func(f *securityevents.File) { _ = f.Close() })
 		if err != nil {
 			return nil, err
 		}
-		options.Store = func(_ context.Context, _ string, entries []revocation.Entry) error { return r.file.Add(entries) }
+		r.set, options.Store = file.Set(), func(_ context.Context, _ string, entries []revocation.Entry) error { return file.Add(entries) }
+	default:
+		if r.set, err = securityevents.Read(dir); errors.Is(err, fs.ErrPermission) {
+			r.set, err = revocation.NewSet(), nil // the command runs as another user than the gate
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	r.Receiver, err = securityevents.New(*server, options)
 	return r, err
@@ -91,9 +99,16 @@ func (e *securityEvents) status(token *access.Unchecked, status validate.Revocat
 	if r == nil || status == validate.Revoked {
 		return status, err
 	}
-	stale := r.Current() // before the revocations are consulted
-	if r.file != nil {
-		if by := e.rules.RevokedBy(r.file.Set(), token, e.now()); by != 0 {
+	var stale error
+	if e.serves {
+		stale = r.Current() // before the revocations are consulted
+	}
+	var now time.Time
+	if token.IssuedAt.IsZero() { // otherwise the rules do not look at the clock
+		now = time.Now()
+	}
+	if r.set != nil {
+		if by := e.rules.RevokedBy(r.set, token, now); by != 0 {
 			return statusBy(by, nil)
 		}
 	}

@@ -70,6 +70,16 @@ func Open(dir string, now func() time.Time) (_ *File, err error) {
 	return f, nil
 }
 
+// Read returns the revocations in the folder dir, which may be open in another process. It changes nothing. A folder or File
+// that does not exist has no revocations.
+func Read(dir string) (*revocation.Set, error) {
+	f := &File{path: filepath.Join(dir, fileName), set: revocation.NewSet()}
+	if err := f.load(); err != nil {
+		return nil, fmt.Errorf("reading the state of security events in %q: %w", dir, err)
+	}
+	return f.set, nil
+}
+
 // Close closes f. Later calls of Add return an error.
 func (f *File) Close() error {
 	f.mu.Lock()
