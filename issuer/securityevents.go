@@ -2,7 +2,6 @@ package issuer
 
 import (
 	"context"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,11 +17,11 @@ const (
 	storing = 32
 )
 
-// RevokeForeign returns nil once the revocations by the authorization server with the identifier issuer are durable and in
-// effect. They have an audit record. The error is [revocation.ErrFull] if there is no room. After an error some of the entries may be
-// stored; storing them again is harmless.
-func (i *Issuer) RevokeForeign(ctx context.Context, issuer string, entries []revocation.Entry) error {
-	actor := strings.ToValidUTF8(issuer[:min(len(issuer), store.MaxActor)], "")
+// RevokeForeign returns nil once the revocations by another authorization server are durable and in
+// effect. They have no audit record, because the other server could fill the audit of the operators' revocations; the
+// log names the server. The error is [revocation.ErrFull] if there is no room. After an error some of the entries may be stored;
+// storing them again is harmless.
+func (i *Issuer) RevokeForeign(ctx context.Context, entries []revocation.Entry) error {
 	group, _ := errgroup.WithContext(ctx)
 	group.SetLimit(storing)
 	for _, e := range entries {
@@ -30,9 +29,7 @@ func (i *Issuer) RevokeForeign(ctx context.Context, issuer string, entries []rev
 			return revocation.ErrFull
 		}
 		group.Go(func() error {
-			return i.revocations.add(store.Revocation{
-				Kind: e.Kind, Subject: e.Subject, IssuedBy: e.IssuedBy, Until: e.Until, Actor: actor, Reason: "security event",
-			})
+			return i.revocations.add(store.Revocation{Kind: e.Kind, Subject: e.Subject, IssuedBy: e.IssuedBy, Until: e.Until})
 		})
 	}
 	return group.Wait()

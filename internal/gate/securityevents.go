@@ -62,7 +62,7 @@ func (s *state) makeEventReceiver(server *config.AuthorizationServer, from build
 		if err != nil {
 			return nil, err
 		}
-		r.set, options.Store = file.Set(), func(_ context.Context, _ string, entries []revocation.Entry) error { return file.Add(entries) }
+		r.set, options.Store = file.Set(), func(_ context.Context, entries []revocation.Entry) error { return file.Add(entries) }
 	default:
 		if r.set, err = securityevents.Read(dir); errors.Is(err, fs.ErrPermission) {
 			r.set, err = revocation.NewSet(), nil // the command runs as another user than the gate

@@ -16,8 +16,7 @@ import (
 )
 
 const (
-	// MaxReason and MaxActor bound the texts of an [AuditRecord] in bytes. An actor may be the identifier of an
-	// authorization server.
+	// MaxReason and MaxActor bound the texts of an [AuditRecord] in bytes.
 	MaxReason = 200
 	MaxActor  = 300
 

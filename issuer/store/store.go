@@ -81,9 +81,8 @@ type Revocation struct {
 	IssuedBy time.Time `json:",omitzero"`
 	// Until is the time after which the revocation may be removed; zero means never.
 	Until time.Time `json:",omitzero"`
-	// Actor is who requested the revocation: an operator's name, or the identifier of another authorization server. If it
-	// is not "", Revoke writes an [AuditRecord] with Actor and Reason, a free text, in the same transaction. Both are "" in
-	// what Revocations and Follow return.
+	// Actor is the operator who requested the revocation. If it is not "", Revoke writes an [AuditRecord] with Actor and
+	// Reason, a free text, in the same transaction. Both are "" in what Revocations and Follow return.
 	Actor  string `json:"-"`
 	Reason string `json:"-"`
 }

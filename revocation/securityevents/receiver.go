@@ -29,8 +29,8 @@ import (
 type Options struct {
 	Keys   *jwks.Source
 	Remote *authserver.Server // only for polls
-	// Store returns nil once the revocations by the server with the identifier issuer are durable and in effect.
-	Store   func(ctx context.Context, issuer string, entries []revocation.Entry) error
+	// Store returns nil once the revocations are durable and in effect.
+	Store   func(ctx context.Context, entries []revocation.Entry) error
 	Log     *slog.Logger
 	Metrics *Metrics
 	Now     func() time.Time
@@ -45,7 +45,7 @@ type Receiver struct {
 	leeway    time.Duration
 	keys      *jwks.Source
 	remote    *authserver.Server
-	store     func(ctx context.Context, issuer string, entries []revocation.Entry) error
+	store     func(ctx context.Context, entries []revocation.Entry) error
 	state     *status
 	pending   acknowledgement // what the next poll reports; only the poll task uses it
 	verifying chan struct{}   // has an element for each pushed token that is being verified
@@ -144,7 +144,7 @@ func (r *Receiver) receive(ctx context.Context, tokens []string) ([]verdict, err
 		statements, entries = append(statements, s), append(entries, s.entries...)
 	}
 	if len(entries) > 0 {
-		if err := r.store(ctx, r.issuer, entries); err != nil {
+		if err := r.store(ctx, entries); err != nil {
 			r.metrics.add(failed, len(statements))
 			return nil, fmt.Errorf("storing revocations: %w", err)
 		}
