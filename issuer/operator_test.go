@@ -147,7 +147,7 @@ func TestServeOperator(t *testing.T) {
 		{"GET", "/jwks", "", 200, `"kty":"EC"`},
 		{"POST", "/introspect", `{"token":"` + token + `"}`, 200, `"active":true`},
 		{"POST", "/introspect", `{"token":"x"}`, 200, `{"active":false}`},
-		{"POST", "/revoked", `{"ClientID":"northwind-ledger"}`, 200, `{"revoked":false}`},
+		{"POST", "/revoked", `{"ClientID":"northwind-ledger"}`, 200, `{"by":0}`},
 		{"POST", "/revocations", `{"token":"` + token + `"}`, 200, `{"done":"revoked a token of application northwind-ledger`},
 		{"POST", "/introspect", `{"token":"` + token + `"}`, 200, `{"active":false}`},
 		{"POST", "/revocations", `{"partner":"northwnd"}`, 422, `there is no partner "northwnd"`},

@@ -19,7 +19,7 @@ import (
 func TestPageConfigurations(t *testing.T) {
 	dir := t.TempDir()
 	testpki.SelfSigned("gate", testpki.DNS("api.example.com")).Write(dir, "gate")
-	for _, name := range []string{"as-ca", "database-ca", "front-ca", "internal-ca", "northwind-ca"} {
+	for _, name := range []string{"as-ca", "database-ca", "front-ca", "internal-ca", "northwind-ca", "operations-ca"} {
 		testpki.NewCA(name).Write(dir, name)
 	}
 	for name, secret := range map[string]string{"tallygate-database": "password", "signing-key-encryption": base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())[:32])} {
@@ -65,6 +65,9 @@ partners:
 				case m[1] == "listener" && !strings.Contains(text, "\n  certificate:"):
 					text = strings.Replace(text, "listener:\n", m[0], 1)
 				}
+			}
+			if !strings.Contains(text, "\n  address:") { // a block about a part of the issuer
+				text = strings.Replace(text, "issuer:\n", "issuer:\n  issuer: https://as.example.com\n  address: 127.0.0.1:9443\n  state: state\n  audience: https://api.example.com\n", 1)
 			}
 			file := filepath.Join(dir, "tallygate.yaml")
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

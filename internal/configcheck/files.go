@@ -99,6 +99,7 @@ var contents = []struct {
 	{"trusted_proxies.certificates.trust", authorities},
 	{"partners.list.trust", authorities},
 	{"issuer.resource_servers.trust", authorities},
+	{"issuer.operators.trust", authorities},
 	{"revocation.authorities", authorities},
 	{"revocation.exempt", authorities},
 	{".trust", certificates},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -31,7 +32,7 @@ func TestContents(t *testing.T) {
 		if contentOf(named.Setting) != other {
 			continue
 		}
-		if end := filepath.Ext(named.Setting); end != ".secret_file" && end != ".token_file" && end != ".lists[0]" && end != ".lists[1]" {
+		if end := filepath.Ext(named.Setting); !slices.Contains([]string{".secret_file", ".token_file", ".authorization_file", ".lists[0]", ".lists[1]"}, end) {
 			t.Errorf("contentOf(%q) = other, want the content that the setting needs", named.Setting)
 		}
 	}
