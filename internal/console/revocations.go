@@ -132,6 +132,7 @@ func staleConsequence(when config.WhenRevocationsStale) string {
 		return "It decides by the revocations that it knows."
 	case config.IntrospectRevocationsStale:
 		return "It asks the authorization server about each token."
+	case config.RefuseRevocationsStale:
 	}
 	return "It refuses every request with 503 revocations_stale."
 }
