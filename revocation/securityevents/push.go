@@ -50,13 +50,13 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	verdicts, err := r.receive(request.Context(), []string{raw})
 	if err != nil {
 		if request.Context().Err() == nil {
-			r.state.unstored.Store(true)
+			r.state.unstored.add(raw)
 		}
 		r.log.WarnContext(request.Context(), "security event not accepted", "issuer", r.server, "error", err)
 		unavailable(w)
 		return
 	}
-	r.state.unstored.Store(false)
+	r.state.unstored.remove(raw, verdicts[0].stored)
 	if f := verdicts[0].fault; f != nil {
 		refuse(w, f)
 		return

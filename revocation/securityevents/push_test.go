@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -133,6 +134,38 @@ func TestPushStoresFirst(t *testing.T) {
 	if status, _ := push(t, server.Client(), server.URL, "POST", secret, "application/secevent+jwt", good); status != 202 || r.Current() != nil {
 		t.Errorf("status %d and Current %v, want 202 and nil", status, r.Current())
 	}
+}
+
+// While an event cannot be stored, tokens that revoke nothing and tokens that are refused get their answers, and the revocations
+// stay stale. A token that could not be judged and is then ignored is no longer missing.
+func TestPushStaysStale(t *testing.T) {
+	s := newTransmitter(t)
+	r, server := s.pushed(t)
+	send := func(raw string, want int, stale bool) {
+		t.Helper()
+		status, _ := push(t, server.Client(), server.URL, "POST", secret, "application/secevent+jwt", raw)
+		if status != want || (r.Current() != nil) != stale {
+			t.Errorf("status %d and Current %v, want %d and stale: %t", status, r.Current(), want, stale)
+		}
+	}
+	r.fail(errors.New("no space left"))
+	lost := s.sign(revoked("1"))
+	send(lost, 503, true)
+	send(s.sign(revoked("2", M{"events": M{verification: M{}}})), 202, true)
+	send(s.sign(revoked("3", M{"aud": "x"})), 400, true)
+	r.fail(nil)
+	send(lost, 202, false)
+	ignorable := s.sign(revoked("4", M{"events": M{verification: M{}}}))
+	r.state.unstored.add(ignorable) // as when the key set is not known
+	send(ignorable, 202, false)
+	for n := range maxUnstored + 10 {
+		r.state.unstored.add(fmt.Sprint(n))
+	}
+	for n := range maxUnstored + 10 {
+		r.state.unstored.remove(fmt.Sprint(n), false)
+	}
+	send(ignorable, 202, true)
+	send(lost, 202, false)
 }
 
 // With thumbprints, only a listed client certificate that is valid now is accepted.

@@ -119,8 +119,9 @@ func (r *Receiver) close() { r.task.Stop() }
 
 // A verdict is what became of a token.
 type verdict struct {
-	id    string // jti; "" if the token is refused
-	fault *fault // nil if the token may be acknowledged
+	id     string // jti; "" if the token is refused
+	fault  *fault // nil if the token may be acknowledged
+	stored bool   // the token has revocations, which are durable
 }
 
 // receive verifies tokens and stores their revocations. The verdicts are in the order of the tokens. With an error nothing
@@ -140,7 +141,7 @@ func (r *Receiver) receive(ctx context.Context, tokens []string) ([]verdict, err
 		if err != nil {
 			return nil, err
 		}
-		verdicts[i].id = s.id
+		verdicts[i].id, verdicts[i].stored = s.id, len(s.entries) > 0
 		statements, entries = append(statements, s), append(entries, s.entries...)
 	}
 	if len(entries) > 0 {
@@ -194,14 +195,14 @@ type status struct {
 	lastError   atomic.Pointer[string]    // of the polls since then; nil without
 	synced      chan struct{}             // closed after the first poll that succeeded
 	once        sync.Once                 // closes synced
-	unstored    atomic.Bool               // a pushed token could not be stored since the last token that was stored
+	unstored    unstored                  // pushed tokens
 }
 
 // Current returns nil, or an error if revocations by the server may be unknown: the last poll that succeeded began more than
 // max_staleness ago, or a pushed token could not be stored. Without polls, nothing says whether the server
 // has something to push.
 func (r *Receiver) Current() error {
-	if r.state.unstored.Load() {
+	if r.state.unstored.some() {
 		return access.Denyf(access.RevocationsStale, "a security event of %s could not be stored", r.server)
 	}
 	if r.settings.Poll == nil {
