@@ -84,22 +84,24 @@ type Feed struct {
 	ended          chan struct{}      // closed by End
 	endOnce        sync.Once
 
-	mu          sync.Mutex
-	subscribers int
-	ring        ring
-	completeAt  time.Time     // the last time at which the log was known to be read up to its head
-	issued      time.Time     // the latest iat
-	beat        *batch        // the heartbeat for subscribers at the head; nil: the log was never read completely
-	batches     []*batch      // the latest batches for subscribers that are behind
-	snapshot    *snapshot     // nil: no subscriber needs it
-	changed     chan struct{} // closed and replaced when subscribers may have something to do
-	faulty      bool          // the last page was refused
+	mu         sync.Mutex
+	streams    streams
+	ring       ring
+	completeAt time.Time     // the last time at which the log was known to be read up to its head
+	issued     time.Time     // the latest iat
+	beat       *batch        // the heartbeat for subscribers at the head; nil: the log was never read completely
+	batches    []*batch      // the latest batches for subscribers that are behind
+	snapshot   *snapshot     // nil: no subscriber needs it
+	changed    chan struct{} // closed and replaced when subscribers may have something to do
+	faulty     bool          // the last page was refused
 }
 
 // New returns a Feed without subscribers, and registers its metrics.
 func New(options Options) (*Feed, error) {
 	options.setDefaults()
-	f := &Feed{options: options, ended: make(chan struct{}), changed: make(chan struct{}), ring: ring{size: options.Ring}}
+	f := &Feed{
+		options: options, ended: make(chan struct{}), changed: make(chan struct{}), ring: ring{size: options.Ring}, streams: newStreams(options.MaxSubscribers),
+	}
 	var err error
 	f.metrics, err = newMetrics(options.Metrics, f)
 	return f, err
@@ -171,25 +173,3 @@ var (
 
 // End ends all streams soon. No stream begins afterwards.
 func (f *Feed) End() { f.endOnce.Do(func() { close(f.ended) }) }
-
-func (f *Feed) enter() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	select {
-	case <-f.ended:
-		return ErrEnded
-	default:
-	}
-	if f.subscribers >= f.options.MaxSubscribers {
-		f.metrics.dropped.WithLabelValues(byLimit).Inc()
-		return ErrFull
-	}
-	f.subscribers++
-	return nil
-}
-
-func (f *Feed) leave() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.subscribers--
-}

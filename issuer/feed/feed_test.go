@@ -127,7 +127,7 @@ func TestSlowSubscriber(t *testing.T) {
 				defer h.mu.Unlock()
 				h.Feed.mu.Lock()
 				defer h.Feed.mu.Unlock()
-				return h.subscribers == 1
+				return h.streams.open == 1
 			})
 		})
 	}
@@ -286,6 +286,31 @@ func TestMaxSubscribers(t *testing.T) {
 	h.within("refused stream counted", func() bool { return h.dropped(byRecheck) == 1 })
 	h.refused.Store(false)
 	h.open("", false)
+}
+
+// A client that has taken every stream makes room for the gates of other clients, until each has as many. It does not get its
+// streams back, and a client does not make room for itself.
+func TestStreamsOfOneClient(t *testing.T) {
+	h := newHarness(t, func(o *Options) { o.MaxSubscribers = 4 })
+	h.poll()
+	for range 4 {
+		h.openAs("greedy", "", true)
+	}
+	if err := h.Serve(nil, nil, Subscription{ClientID: "greedy"}); !errors.Is(err, ErrFull) {
+		t.Errorf("the fifth stream of the client: %v, want ErrFull", err)
+	}
+	for n := range 2 {
+		stream := h.openAs("other", "", true)
+		if m, err := h.next(stream); err != nil || m.Name != revocation.BatchEvent {
+			t.Fatalf("stream %d of another client: %+v, %v; want a batch", n, m, err)
+		}
+		h.within("an evicted stream has ended", func() bool { return h.dropped(byLimit) == n+2 && h.Status().Subscribers == 4 })
+	}
+	for _, client := range []string{"greedy", "other"} {
+		if err := h.Serve(nil, nil, Subscription{ClientID: client}); !errors.Is(err, ErrFull) {
+			t.Errorf("another stream of %s: %v, want ErrFull", client, err)
+		}
+	}
 }
 
 // FuzzPosition: whatever position a subscriber claims, it reaches the head without a gap, and if the position is not

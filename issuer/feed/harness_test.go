@@ -2,6 +2,7 @@ package feed
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -119,7 +120,7 @@ func (h *harness) serve() {
 
 func (h *harness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	position, _ := revocation.ParsePosition(r.Header.Get("Last-Event-ID"))
-	err := h.Serve(w, r, Subscription{ClientID: "gate", Address: "192.0.2.1", Position: position, Recheck: func() error {
+	err := h.Serve(w, r, Subscription{ClientID: cmp.Or(r.URL.Query().Get("client_id"), "gate"), Address: "192.0.2.1", Position: position, Recheck: func() error {
 		if h.refused.Load() {
 			return io.ErrUnexpectedEOF
 		}
@@ -175,8 +176,13 @@ func (h *harness) poll() {
 // open opens a stream over HTTP/2 or HTTP/1.1.
 func (h *harness) open(lastEventID string, over2 bool) *bufio.Reader {
 	h.t.Helper()
+	return h.openAs("", lastEventID, over2)
+}
+
+func (h *harness) openAs(clientID, lastEventID string, over2 bool) *bufio.Reader {
+	h.t.Helper()
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: testpki.Pool(ca)}, ForceAttemptHTTP2: over2, ReadBufferSize: 4 << 10}
-	r, err := http.NewRequestWithContext(h.t.Context(), "GET", "https://"+h.address, nil)
+	r, err := http.NewRequestWithContext(h.t.Context(), "GET", "https://"+h.address+"?client_id="+clientID, nil)
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func newMetrics(registerer prometheus.Registerer, f *Feed) (*metrics, error) {
 	}, func() float64 {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		return float64(f.subscribers)
+		return float64(f.streams.open)
 	})
 	sequence := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tallygate_issuer_revocation_sequence", Help: "The number up to which this issuer has read the log of revocations.",

@@ -26,7 +26,7 @@ const mostRecent = 20
 func (f *Feed) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := Status{Position: revocation.Position{Epoch: f.ring.epoch, Seq: f.ring.head}, Subscribers: f.subscribers}
+	s := Status{Position: revocation.Position{Epoch: f.ring.epoch, Seq: f.ring.head}, Subscribers: f.streams.open}
 	for i := len(f.ring.events) - 1; i >= 0 && len(s.Events) < mostRecent; i-- {
 		s.Events = append(s.Events, Event{f.ring.events[i].stored, f.ring.events[i].entry})
 	}

@@ -28,7 +28,10 @@ const (
 	manyEvents = 64
 )
 
-var errBehind = errors.New("the subscriber is too slow for the events that are kept")
+var (
+	errBehind  = errors.New("the subscriber is too slow for the events that are kept")
+	errEvicted = errors.New("the limit of subscribers is reached, and the client has more streams than others")
+)
 
 // comment keeps a stream alive. It says nothing.
 var comment = []byte(":\n\n")
@@ -48,6 +51,7 @@ type stream struct {
 	beatAt    time.Time
 	rechecked time.Time
 	wroteAt   time.Time
+	evicted   chan struct{} // closed when the stream must make room
 
 	events, batches, snapshots int // sent messages
 }
@@ -63,12 +67,12 @@ func (c *cut) Error() string { return c.cause + ": " + c.err.Error() }
 // Serve answers a request with a stream, and returns nil after its end. With an error, it has written nothing. The
 // caller has authenticated the subscriber.
 func (f *Feed) Serve(w http.ResponseWriter, r *http.Request, s Subscription) error {
-	if err := f.enter(); err != nil {
+	began := time.Now()
+	st := &stream{feed: f, control: http.NewResponseController(w), w: w, Subscription: s, rechecked: began, evicted: make(chan struct{})}
+	if err := f.enter(st); err != nil {
 		return err
 	}
-	defer f.leave()
-	began := time.Now()
-	st := &stream{feed: f, control: http.NewResponseController(w), w: w, Subscription: s, rechecked: began}
+	defer f.leave(st)
 	if n := f.sampled(&f.opened, &s); n > 0 {
 		f.options.Log.InfoContext(r.Context(), "revocation stream opened", "client_id", s.ClientID, "remote", s.Address, "count", n, "position", s.Position.String())
 	}
@@ -119,6 +123,8 @@ func (s *stream) run(ctx context.Context) *cut {
 			}
 		case <-s.feed.ended:
 			return &cut{byEnd, ErrEnded}
+		case <-s.evicted:
+			return &cut{byLimit, errEvicted}
 		case <-ctx.Done():
 			return &cut{byClient, ctx.Err()}
 		}
@@ -246,6 +252,8 @@ func (s *stream) send(texts [][]byte) *cut {
 	select {
 	case <-s.feed.ended:
 		return &cut{byEnd, ErrEnded}
+	case <-s.evicted:
+		return &cut{byLimit, errEvicted}
 	default:
 	}
 	if now := time.Now(); now.Sub(s.rechecked) >= s.feed.options.Recheck {
