@@ -30,7 +30,8 @@ type State struct {
 	Fault    string         // why the last reload failed; "" if it succeeded
 	FaultAt  time.Time      // when the last reload failed
 	Draining bool
-	Unready  string // why the gate is not ready; "" if it is
+	Unready  string   // why the gate is not ready; "" if it is
+	Weakened []string // what is not checked, or less than by default, because a setting says so
 	Started  time.Time
 	Version  string
 

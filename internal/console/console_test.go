@@ -498,3 +498,22 @@ func TestLargeFleet(t *testing.T) {
 		t.Errorf("the CSV has %d lines, want a heading and 30,000", strings.Count(w.Body.String(), "\n"))
 	}
 }
+
+// The overview says which settings weaken a check, and never lets them hide other notices.
+func TestWeakenedNotices(t *testing.T) {
+	b := newBench(t, settings)
+	b.state.Weakened = []string{"introspection responses without aud are accepted, issuer <keycloak>", "2", "3", "4", "5", "6", "7"}
+	body := b.page("/")
+	for _, want := range []string{"A setting weakens a check: introspection responses without aud are accepted, issuer &lt;keycloak&gt;.", "2 more settings weaken a check."} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the overview lacks %q", want)
+		}
+	}
+	if strings.Contains(body, "weakens a check: 6") {
+		t.Error("the overview names more than five settings")
+	}
+	b.state.Weakened = nil
+	if strings.Contains(b.page("/"), "weaken") {
+		t.Error("without such a setting, the overview speaks of one")
+	}
+}

@@ -54,6 +54,12 @@ func (v *view) noticeGate(add func(notice)) {
 	if s.Fault != "" {
 		add(notice{Critical: true, Text: "The configuration was not reloaded, and the previous one stays active: " + s.Fault, Link: "/configuration", Go: "Configuration", Runbook: "tallygatereloadfailed"})
 	}
+	for _, text := range s.Weakened[:min(mostOfKind, len(s.Weakened))] {
+		add(notice{Text: "A setting weakens a check: " + text + ".", Link: "/configuration", Go: "Configuration"})
+	}
+	if more := len(s.Weakened) - mostOfKind; more > 0 {
+		add(notice{Text: number(more) + " more settings weaken a check.", Link: "/configuration", Go: "Configuration"})
+	}
 	switch {
 	case s.Draining:
 		add(notice{Text: "The gate is draining: it is about to stop."})

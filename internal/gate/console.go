@@ -57,7 +57,7 @@ func (g *Gate) consoleState() *console.State {
 		Config: s.cfg, File: g.file, Hash: loaded.hash, Loaded: loaded.at, Fault: loaded.fault, FaultAt: loaded.faultAt, Draining: g.isDraining(),
 		Started: g.started, Version: buildinfo.Read().Version, AnchorsEnd: s.Trust.AnchorsEnd(), Servers: s.Validator.Status(),
 		Anchors: func(p *config.Partner) ([]*x509.Certificate, error) { return readAnchors(s.cfg, p) },
-		Route:   s.route, Revocations: s.consoleRevocations(),
+		Route:   s.route, Revocations: s.consoleRevocations(), Weakened: s.weakened(),
 	}
 	if err := g.ready(); err != nil && !errors.Is(err, errDraining) {
 		out.Unready = err.Error()

@@ -86,7 +86,7 @@ func New(file string, w io.Writer) (*Gate, error) {
 	g.swap(s)
 	g.reloads.recordSuccess(file)
 	s.exportExpiry(g.telemetry)
-	s.warnInsecure(g.telemetry)
+	s.warnInsecure(g.log)
 	g.addServers(cfg)
 	return g, nil
 }

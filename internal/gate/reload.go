@@ -29,7 +29,7 @@ func (g *Gate) reload(ctx context.Context) (changed bool) {
 	previous := g.swap(next)
 	previous.release()
 	next.exportExpiry(g.telemetry)
-	next.warnInsecure(g.telemetry)
+	next.warnInsecure(g.log)
 	g.bypass.restart()
 	g.reloads.fault = ""
 	g.reloads.recordSuccess(g.file)

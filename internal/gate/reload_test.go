@@ -3,6 +3,7 @@ package gate
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -95,5 +96,8 @@ func TestReloadWarnsOfInsecureSettings(t *testing.T) {
 	defer g.current.Load().Close()
 	if want := `"msg":"insecure: introspection responses without aud are accepted","issuer":"second"`; !strings.Contains(log.String(), want) {
 		t.Errorf("log %s, want %s in it", log.String(), want)
+	}
+	if got, want := g.consoleState().Weakened, "introspection responses without aud are accepted, issuer second"; !slices.Contains(got, want) {
+		t.Errorf("the console has the warnings %q, want %q", got, want)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/tallygate/tallygate/access"
@@ -129,7 +128,7 @@ func Load(cfg *config.Config, log *slog.Logger, options LoadOptions) (*state, er
 	if err != nil {
 		return nil, err
 	}
-	s.warnInsecure(in)
+	s.warnInsecure(in.log)
 	return s, nil
 }
 
@@ -329,44 +328,4 @@ func (s *state) ready(now time.Time) error {
 		return errExpired
 	}
 	return errors.Join(s.feedReady(), s.events.ready(s.cfg.AuthorizationServers))
-}
-
-// warnInsecure warns of settings and file modes that weaken the gate.
-func (s *state) warnInsecure(in *telemetry) {
-	if r := s.cfg.Listener.ClientCertificates.Revocation; len(r.Lists) > 0 && r.WhenStale == config.AcceptStale {
-		in.log.Warn("client certificates with unknown revocation status are accepted")
-	}
-	if r := s.cfg.Revocations; r != nil && r.WhenStale == config.ContinueRevocationsStale {
-		in.log.Warn("insecure: tokens are granted although they may have been revoked, if the issuer is not heard", "when_stale", string(r.WhenStale))
-	}
-	for _, name := range s.cfg.Unlimited() {
-		in.log.Warn("several authorization servers may issue tokens for every partner; list the partners of each server", "issuer", string(name))
-	}
-	for i := range s.cfg.AuthorizationServers {
-		server := &s.cfg.AuthorizationServers[i]
-		if e := server.SecurityEvents; e != nil && e.WhenStale == config.ContinueRevocationsStale {
-			in.log.Warn("insecure: tokens are granted although they may have been revoked, if the server's security events are not known", "issuer", string(server.Name), "when_stale", string(e.WhenStale))
-		}
-		if server.Introspection != nil && server.Introspection.InsecureAudienceOptional {
-			in.log.Warn("insecure: introspection responses without aud are accepted", "issuer", string(server.Name))
-		}
-	}
-	if own := s.cfg.Issuer; own != nil && own.Database != nil && own.Database.InsecureSSLMode != "" {
-		in.log.Warn("insecure: the server of the issuer's database is not authenticated", "insecure_sslmode", string(own.Database.InsecureSSLMode))
-	}
-	for _, p := range s.cfg.Partners.List {
-		until := p.InsecureRSA1024Until
-		switch {
-		case until.IsZero():
-		case time.Now().Before(until.End()):
-			in.log.Warn("insecure: RSA keys of 1024 bits are accepted from a partner", "partner", string(p.Name), "until", until.String())
-		default:
-			in.log.Warn("RSA keys of 1024 bits are refused from a partner since the date of insecure_rsa_1024_until", "partner", string(p.Name), "until", until.String())
-		}
-	}
-	for _, file := range s.cfg.Secrets() {
-		if about, err := os.Stat(file); err == nil && about.Mode().Perm()&0o007 != 0 {
-			in.log.Warn("secret is readable by every user of this machine", "file", file, "mode", about.Mode().Perm().String())
-		}
-	}
 }
