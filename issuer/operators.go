@@ -33,7 +33,7 @@ func newOperators(settings *config.Issuer, anchors map[config.Name][]access.Anch
 }
 
 // An operatorCall is a request to an endpoint for operators. If the request is refused, the call has the values that
-// were known when it was refused.
+// were known at that time.
 type operatorCall struct {
 	operator    *operator // nil until the operator is authenticated
 	certificate *access.Certificate
@@ -107,7 +107,7 @@ func (i *Issuer) operate(w http.ResponseWriter, r *http.Request, name string, c 
 
 // authenticateOperator returns the operator to whom certificate belongs. The certificate must chain to an anchor of
 // the operator and have the operator's registered name, or a registered thumbprint. If it belongs to two operators, it
-// is refused, because the audit record could name the wrong one. The error is an *access.Denial.
+// is refused, because the audit record could name the wrong operator. The error is an *access.Denial.
 func (i *Issuer) authenticateOperator(certificate *access.Certificate) (*operator, error) {
 	if certificate == nil {
 		return nil, &access.Denial{Reason: access.NoCertificate}

@@ -28,17 +28,11 @@ const (
 	listPoll = 500 * time.Millisecond
 )
 
-// kindNames are the kinds of revocations in a [RevocationRecord].
-var kindNames = map[revocation.Kind]string{
-	revocation.Token: "token", revocation.Application: "application", revocation.Partner: "partner",
-	revocation.Certificate: "certificate", revocation.ForeignToken: "foreign_token", revocation.ForeignSubject: "foreign_subject",
-}
-
 // RevocationKinds returns the kinds of revocations that a [RevocationQuery] may ask for.
 func RevocationKinds() []string {
 	var kinds []string
-	for kind := revocation.Token; kind <= revocation.ForeignSubject; kind++ {
-		kinds = append(kinds, kindNames[kind])
+	for _, kind := range revocation.Kinds() {
+		kinds = append(kinds, kind.String())
 	}
 	return kinds
 }
@@ -137,7 +131,7 @@ func newRevocationRecord(r *store.AuditRecord) RevocationRecord {
 	case revocation.ForeignSubject:
 		subject = strings.ReplaceAll(subject, "\x00", " ")
 	}
-	return RevocationRecord{r.Number, r.Time, kindNames[r.Kind], subject, r.Actor, r.Reason, r.IssuedBy, r.Until}
+	return RevocationRecord{r.Number, r.Time, r.Kind.String(), subject, r.Actor, r.Reason, r.IssuedBy, r.Until}
 }
 
 // Revocations returns the audit records that q asks for. With q.Wait it waits until there is a record, for some
@@ -149,8 +143,8 @@ func (i *Issuer) Revocations(ctx context.Context, q RevocationQuery) (Revocation
 		}
 	}
 	list := RevocationList{Revocations: []RevocationRecord{}, InForce: make(map[string]int)}
-	for kind, name := range kindNames {
-		list.InForce[name] = i.revocations.set.Len(kind)
+	for _, kind := range revocation.Kinds() {
+		list.InForce[kind.String()] = i.revocations.set.Len(kind)
 	}
 	var err error
 	if list.Newest, err = i.newestRecord(); err != nil {
@@ -175,7 +169,7 @@ func (i *Issuer) Revocations(ctx context.Context, q RevocationQuery) (Revocation
 				return list, nil
 			}
 			before, scanned = r.Number, scanned+1
-			if q.Kind == "" || q.Kind == kindNames[r.Kind] {
+			if q.Kind == "" || q.Kind == r.Kind.String() {
 				list.Revocations = append(list.Revocations, newRevocationRecord(r))
 			}
 		}
@@ -203,7 +197,7 @@ func (i *Issuer) awaitRecord(ctx context.Context, after uint64) error {
 	defer cancel()
 	for {
 		newest, err := i.newestRecord()
-		if err != nil || newest != after { // smaller numbers: the state is not the one that the caller knows
+		if err != nil || newest != after { // a smaller number: the caller has asked another state before
 			return err
 		}
 		select {

@@ -13,8 +13,8 @@ import (
 // Last-Event-ID header").
 const lastEventID = "Last-Event-Id"
 
-// serveFeed is the endpoint of the feed of revocations. A response lasts until the subscriber leaves or may not
-// subscribe any more.
+// serveFeed is the endpoint of the feed of revocations. A response lasts until the subscriber leaves or loses
+// the right to subscribe.
 func (i *Issuer) serveFeed(w http.ResponseWriter, r *http.Request) {
 	c, position, err := i.admitSubscriber(r)
 	if err == nil {

@@ -36,7 +36,7 @@ func Kinds() []Kind {
 	return []Kind{Token, Application, Partner, Certificate, ForeignToken, ForeignSubject}
 }
 
-// String returns the name of k in metrics and on the console, or "" for an unknown kind.
+// String returns the name of k in metrics, in lists of revocations and on the console, or "" for an unknown kind.
 func (k Kind) String() string { return kindNames[k] }
 
 // An Entry is one revocation.
