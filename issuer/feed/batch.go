@@ -52,7 +52,7 @@ func (f *Feed) catchUp(seq uint64) *batch {
 			return b
 		}
 	}
-	events := f.ring.behind(seq)
+	events := f.ring.eventsAfter(seq)
 	to := f.ring.head
 	var entries []revocation.Entry
 	size := 0

@@ -1,6 +1,6 @@
 // Package feed publishes an issuer's log of revocations to gates in other processes, as a stream of signed
 // server-sent events. Package revocation has the messages. All subscribers share one ring of recent events, each of which
-// is signed once, and one snapshot for those who are too far behind the ring.
+// is signed once, and one snapshot for subscribers whose position is before the ring.
 package feed
 
 import (
@@ -40,7 +40,7 @@ type Options struct {
 	// [revocation.HeartbeatInterval]. Default: 900 ms.
 	Heartbeat time.Duration
 	// KeepAlive is the time after which a comment is sent if nothing else was sent, at the latest after one and a half
-	// KeepAlive. Gates take a connection for dead after three heartbeat intervals, 6 s, without a byte. Default: 2 s.
+	// KeepAlive. Gates close a connection after three heartbeat intervals, 6 s, without a byte. Default: 2 s.
 	KeepAlive time.Duration
 	// WriteTimeout bounds the sending of an event, and must be above KeepAlive. Default: 20 s.
 	WriteTimeout time.Duration
@@ -75,8 +75,8 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// A Feed has subscribers. It is safe for concurrent use, except that one goroutine at a time may call
-// [Feed.Publish].
+// A Feed sends the log of revocations to its subscribers. It is safe for concurrent use, except that one goroutine at a
+// time may call [Feed.Publish].
 type Feed struct {
 	options        Options
 	metrics        *metrics
@@ -89,7 +89,7 @@ type Feed struct {
 	ring       ring
 	completeAt time.Time     // the last time at which the log was known to be read up to its head
 	issued     time.Time     // the latest iat
-	beat       *batch        // the heartbeat for subscribers at the head; nil: the log was never read completely
+	heartbeat  *batch        // the heartbeat for subscribers at the head; nil: the log was never read completely
 	batches    []*batch      // the latest batches for subscribers that are behind
 	snapshot   *snapshot     // nil: no subscriber needs it
 	changed    chan struct{} // closed and replaced when subscribers may have something to do
@@ -111,17 +111,17 @@ func New(options Options) (*Feed, error) {
 // Publish signs nothing and waits for no subscriber.
 //
 // A page that does not continue the page before it is refused and logged. From then on subscribers get neither
-// heartbeat nor batch, until a page continues what was published: they must not believe that they know everything.
+// heartbeat nor batch, until a page continues the published pages: subscribers must not take their sets for complete.
 func (f *Feed) Publish(page store.Page) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if page.Epoch != f.ring.epoch {
-		f.completeAt, f.beat, f.batches, f.snapshot = time.Time{}, nil, nil, nil
+		f.completeAt, f.heartbeat, f.batches, f.snapshot = time.Time{}, nil, nil, nil
 	}
 	before := f.ring.head
 	complete, err := f.ring.take(&page, f.issuedAt())
 	if err != nil {
-		f.completeAt, f.beat = time.Time{}, nil
+		f.completeAt, f.heartbeat = time.Time{}, nil
 		if !f.faulty {
 			f.options.Log.Error("revocations not published to gates", "error", err, "epoch", page.Epoch)
 		}
@@ -131,7 +131,7 @@ func (f *Feed) Publish(page store.Page) {
 	f.faulty = false
 	if complete {
 		f.completeAt = time.Now()
-		f.beat = f.newBatch(f.ring.head, f.ring.head, nil)
+		f.heartbeat = f.newBatch(f.ring.head, f.ring.head, nil)
 	}
 	if f.ring.head != before {
 		f.batches = nil // they end before the head
@@ -140,17 +140,18 @@ func (f *Feed) Publish(page store.Page) {
 	f.wake()
 }
 
-// wake wakes all subscribers. The caller holds f.mu.
+// wake makes all streams look for messages. The caller holds f.mu.
 func (f *Feed) wake() {
 	close(f.changed)
 	f.changed = make(chan struct{})
 }
 
-// clockStep is the most by which the clock may be set back unnoticed. While it catches up, messages keep the latest iat.
+// clockStep is the largest step back of the clock that does not lower iat: messages keep the latest iat until the clock
+// has reached it again.
 const clockStep = 5 * time.Second
 
-// issuedAt returns the iat for a message that is made now. Subscribers connect again when iat goes backwards, so that
-// happens only after a large step of the clock. The caller holds f.mu.
+// issuedAt returns the iat for a message that is made now. iat goes backwards only after a large step of the clock, because
+// subscribers then connect again. The caller holds f.mu.
 func (f *Feed) issuedAt() time.Time {
 	if now := f.options.Now(); now.After(f.issued) || f.issued.Sub(now) > clockStep {
 		f.issued = now
@@ -158,8 +159,8 @@ func (f *Feed) issuedAt() time.Time {
 	return f.issued
 }
 
-// fresh reports whether the log was just read up to its head and is in the set, so that a batch may be sent. The caller
-// holds f.mu.
+// fresh reports whether the log was read up to its head within the last heartbeat interval and is in the set, so that a
+// batch may be sent. The caller holds f.mu.
 func (f *Feed) fresh() bool {
 	return !f.completeAt.IsZero() && time.Since(f.completeAt) < revocation.HeartbeatInterval && f.options.Complete() == nil
 }

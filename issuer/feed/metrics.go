@@ -10,10 +10,10 @@ import (
 const (
 	bySlowness = "slow"     // the subscriber took nothing for WriteTimeout
 	byRing     = "behind"   // the ring passed the snapshot that the subscriber was reading
-	byRecheck  = "refused"  // the subscriber may not subscribe any more
+	byRecheck  = "refused"  // the subscriber has lost the right to subscribe
 	byEnd      = "stopping" // the process stops
 	byFault    = "error"    // a message could not be signed
-	byLimit    = "limit"    // there are as many subscribers as may be
+	byLimit    = "limit"    // the limit of subscribers is reached
 	byClient   = "client"   // the subscriber has disconnected; not counted as dropped
 )
 

@@ -12,7 +12,7 @@ import (
 )
 
 // A ring has the recent revocations of one epoch of a log, in the order of their numbers. A reader whose position is
-// at floor or later needs nothing but the events behind its position.
+// at floor or later needs only the events after its position.
 type ring struct {
 	size   int // the least number of events that are kept
 	epoch  string
@@ -28,7 +28,7 @@ type event struct {
 	entry      revocation.Entry
 	stored     time.Time
 	issued     time.Time
-	operator   bool // an operator has revoked, and not a client its own token
+	operator   bool // false: a client has revoked its own token
 }
 
 var (
@@ -36,14 +36,14 @@ var (
 	errBack = errors.New("the log ends before a number that was read from it")
 )
 
-// take adds page to r. complete says that at the time of the reading nothing was stored behind the head. A page of another
+// take adds page to r. complete says that the head was the end of the log when the page was read. A page of another
 // epoch empties r. With an error r is unchanged, except that it may have changed to the page's epoch.
 func (r *ring) take(page *store.Page, now time.Time) (complete bool, err error) {
 	if page.Epoch != r.epoch {
 		*r = ring{size: r.size, epoch: page.Epoch}
 	}
 	if page.After > r.head || page.Seq < page.After {
-		return false, fmt.Errorf("%w: the page begins behind %d, and the log was read up to %d", errGap, page.After, r.head)
+		return false, fmt.Errorf("%w: the page begins after %d, and the log was read up to %d", errGap, page.After, r.head)
 	}
 	last := page.After
 	for i := range page.Additions {
@@ -90,14 +90,14 @@ func (r *ring) trim() {
 	r.events = slices.Clone(r.events[drop:])
 }
 
-// behind returns the events behind seq, which is at floor or later. The caller must not change them.
-func (r *ring) behind(seq uint64) []*event {
+// eventsAfter returns the events with numbers above seq, which is at floor or later. The caller must not change them.
+func (r *ring) eventsAfter(seq uint64) []*event {
 	first := sort.Search(len(r.events), func(i int) bool { return r.events[i].seq > seq })
 	return r.events[first:]
 }
 
-// outdates reports whether so many events were added behind seq that a snapshot up to seq should not be sent to
-// further readers: r would drop these events while it is sent.
+// outdates reports whether so many events were added after seq that a snapshot up to seq should not be sent to
+// further readers: r would drop these events during the transfer of the snapshot.
 func (r *ring) outdates(seq uint64) bool {
-	return seq < r.floor || len(r.events) > r.size/2 && len(r.behind(seq)) > r.size/2
+	return seq < r.floor || len(r.events) > r.size/2 && len(r.eventsAfter(seq)) > r.size/2
 }

@@ -10,8 +10,8 @@ import (
 const snapshotIdle = 30 * time.Second
 
 // A snapshot has every revocation up to a number, as signed parts. It is made once for all subscribers that need it, and
-// replaced when it is too old for the ring. Its readers at that time are soon cut, so that there are never more than two
-// with readers.
+// replaced when it is too old for the ring. The streams of its readers then end soon, so that at most two snapshots have
+// readers.
 type snapshot struct {
 	epoch   string
 	seq     uint64
@@ -26,7 +26,7 @@ type snapshot struct {
 }
 
 // openSnapshot returns the snapshot for a new reader, which must call closeSnapshot. If first is true, the caller must start
-// build in a goroutine of its own, so that the reader stays alive meanwhile. The caller holds f.mu.
+// build in a goroutine of its own, so that the reader gets comments meanwhile. The caller holds f.mu.
 func (f *Feed) openSnapshot() (s *snapshot, first bool) {
 	version := f.options.KeyVersion()
 	s = f.snapshot
@@ -52,8 +52,8 @@ func (f *Feed) dropSnapshot() {
 	}
 }
 
-// build makes the parts of s. The set has every revocation up to s.seq, and perhaps later ones, which are sent again as
-// events.
+// build makes the parts of s. The set has every revocation up to s.seq, and perhaps later revocations, which are sent
+// again as events.
 func (f *Feed) build(s *snapshot) {
 	defer close(s.ready)
 	f.metrics.snapshots.Inc()

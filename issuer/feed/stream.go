@@ -16,13 +16,13 @@ type Subscription struct {
 	ClientID, Address string
 	// Position is where the subscriber has stopped reading; the zero Position: it has read nothing.
 	Position revocation.Position
-	// Recheck returns an error when the subscriber may not read any more.
+	// Recheck returns an error when the subscriber has lost the right to read.
 	Recheck func() error
 }
 
 const (
-	// fewEvents is the number of events up to which a subscriber that is behind gets them one by one, as all other
-	// subscribers do. More are sent as a batch, which costs the subscriber one signature.
+	// fewEvents is the largest number of missing events that a subscriber gets one by one. More events are sent as a
+	// batch, of which the subscriber checks one signature.
 	fewEvents = 8
 	// manyEvents is the number of events that are sent at once while there may be no batches.
 	manyEvents = 64
@@ -33,7 +33,7 @@ var (
 	errEvicted = errors.New("the limit of subscribers is reached, and the client has more streams than others")
 )
 
-// comment keeps a stream alive. It says nothing.
+// comment keeps a stream alive. Subscribers ignore it.
 var comment = []byte(":\n\n")
 
 // A stream is the state of one subscriber.
@@ -43,26 +43,24 @@ type stream struct {
 	w       http.ResponseWriter
 	Subscription
 
-	snapshot  *snapshot // nil: none is being read
-	part      int       // the next part of snapshot
-	ahead     time.Time // when the feed began to wait for its log to reach Position; zero: it does not wait
-	issued    time.Time // the latest iat of a batch in the stream, which must not go backwards
-	beat      *batch    // the last heartbeat sent
-	beatAt    time.Time
-	rechecked time.Time
-	wroteAt   time.Time
-	evicted   chan struct{} // closed when the stream must make room
+	snapshot    *snapshot // nil: none is being read
+	part        int       // the next part of snapshot
+	ahead       time.Time // when the feed began to wait for its log to reach Position; zero: it does not wait
+	issued      time.Time // the latest iat of a batch in the stream, which must not go backwards
+	heartbeat   *batch    // the last heartbeat sent
+	heartbeatAt time.Time
+	rechecked   time.Time
+	wroteAt     time.Time
+	evicted     chan struct{} // closed when the stream must make room
 
 	events, batches, snapshots int // sent messages
 }
 
-// A cut is the error that ends a stream.
-type cut struct {
+// A streamEnd says why a stream has ended.
+type streamEnd struct {
 	cause string // a label of the metric, or byClient
 	err   error
 }
-
-func (c *cut) Error() string { return c.cause + ": " + c.err.Error() }
 
 // Serve answers a request with a stream, and returns nil after its end. With an error, it has written nothing. The
 // caller has authenticated the subscriber.
@@ -98,7 +96,7 @@ func (f *Feed) Serve(w http.ResponseWriter, r *http.Request, s Subscription) err
 }
 
 // run sends messages until the stream ends.
-func (s *stream) run(ctx context.Context) *cut {
+func (s *stream) run(ctx context.Context) *streamEnd {
 	tick := time.NewTicker(s.feed.options.KeepAlive)
 	defer tick.Stop()
 	for {
@@ -122,17 +120,17 @@ func (s *stream) run(ctx context.Context) *cut {
 				}
 			}
 		case <-s.feed.ended:
-			return &cut{byEnd, ErrEnded}
+			return &streamEnd{byEnd, ErrEnded}
 		case <-s.evicted:
-			return &cut{byLimit, errEvicted}
+			return &streamEnd{byLimit, errEvicted}
 		case <-ctx.Done():
-			return &cut{byClient, ctx.Err()}
+			return &streamEnd{byClient, ctx.Err()}
 		}
 	}
 }
 
-// next returns the next messages for s, or, without messages, a channel that is closed when there may be some.
-func (s *stream) next() (texts [][]byte, changed <-chan struct{}, end *cut) {
+// next returns the next messages for s, or, without messages, a channel that is closed when there may be messages.
+func (s *stream) next() (texts [][]byte, changed <-chan struct{}, end *streamEnd) {
 	f := s.feed
 	f.mu.Lock()
 	changed = f.changed
@@ -150,7 +148,7 @@ func (s *stream) next() (texts [][]byte, changed <-chan struct{}, end *cut) {
 		}
 		if snapshot.issued.Before(s.issued) {
 			f.closeSnapshot(snapshot)
-			return nil, nil, &cut{byRing, errBehind}
+			return nil, nil, &streamEnd{byRing, errBehind}
 		}
 		s.snapshot, s.part, s.issued = snapshot, 0, snapshot.issued
 		s.snapshots++
@@ -173,7 +171,7 @@ func (s *stream) next() (texts [][]byte, changed <-chan struct{}, end *cut) {
 		}
 	}
 	if err != nil {
-		return nil, nil, &cut{byFault, err}
+		return nil, nil, &streamEnd{byFault, err}
 	}
 	return texts, changed, nil
 }
@@ -202,24 +200,24 @@ func (s *stream) choose() (events []*event, b *batch, snapshot *snapshot, first 
 		snapshot, first = f.openSnapshot()
 		return nil, nil, snapshot, first
 	}
-	events = r.behind(s.Position.Seq)
+	events = r.eventsAfter(s.Position.Seq)
 	switch {
 	case len(events) > fewEvents && fresh, len(events) == 0 && s.Position.Seq < r.head && fresh:
 		return nil, f.catchUp(s.Position.Seq), nil, false
 	case len(events) > 0:
 		return events[:min(len(events), manyEvents)], nil, nil, false
-	case f.beat != nil && fresh && f.beat.seq == s.Position.Seq && f.beat != s.beat && time.Since(s.beatAt) >= f.options.Heartbeat:
-		if f.beat.claims.IssuedAt.Before(s.issued) { // it was made before the snapshot that s has read
-			f.beat = f.newBatch(f.ring.head, f.ring.head, nil)
+	case f.heartbeat != nil && fresh && f.heartbeat.seq == s.Position.Seq && f.heartbeat != s.heartbeat && time.Since(s.heartbeatAt) >= f.options.Heartbeat:
+		if f.heartbeat.claims.IssuedAt.Before(s.issued) { // the heartbeat is older than the snapshot that s has read
+			f.heartbeat = f.newBatch(f.ring.head, f.ring.head, nil)
 		}
-		s.beat, s.beatAt = f.beat, time.Now()
-		return nil, f.beat, nil, false
+		s.heartbeat, s.heartbeatAt = f.heartbeat, time.Now()
+		return nil, f.heartbeat, nil, false
 	}
 	return nil, nil, nil, false
 }
 
 // nextPart returns the next part of the snapshot. s.feed.mu is held, and released.
-func (s *stream) nextPart() (texts [][]byte, changed <-chan struct{}, end *cut) {
+func (s *stream) nextPart() (texts [][]byte, changed <-chan struct{}, end *streamEnd) {
 	f, snapshot := s.feed, s.snapshot
 	passed := snapshot.epoch != f.ring.epoch || snapshot.seq < f.ring.floor
 	fresh, changed := f.fresh(), f.changed
@@ -231,9 +229,9 @@ func (s *stream) nextPart() (texts [][]byte, changed <-chan struct{}, end *cut) 
 	}
 	switch {
 	case snapshot.err != nil:
-		return nil, nil, &cut{byFault, snapshot.err}
+		return nil, nil, &streamEnd{byFault, snapshot.err}
 	case passed:
-		return nil, nil, &cut{byRing, errBehind}
+		return nil, nil, &streamEnd{byRing, errBehind}
 	case !fresh:
 		return nil, changed, nil
 	case s.part < len(snapshot.parts):
@@ -247,26 +245,26 @@ func (s *stream) nextPart() (texts [][]byte, changed <-chan struct{}, end *cut) 
 	return s.next()
 }
 
-// send sends texts, unless the subscriber may not read any more.
-func (s *stream) send(texts [][]byte) *cut {
+// send sends texts, unless the subscriber has lost the right to read.
+func (s *stream) send(texts [][]byte) *streamEnd {
 	select {
 	case <-s.feed.ended:
-		return &cut{byEnd, ErrEnded}
+		return &streamEnd{byEnd, ErrEnded}
 	case <-s.evicted:
-		return &cut{byLimit, errEvicted}
+		return &streamEnd{byLimit, errEvicted}
 	default:
 	}
 	if now := time.Now(); now.Sub(s.rechecked) >= s.feed.options.Recheck {
 		s.rechecked = now
 		if err := s.Recheck(); err != nil {
-			return &cut{byRecheck, err}
+			return &streamEnd{byRecheck, err}
 		}
 	}
 	return s.write(texts...)
 }
 
 // write writes texts within WriteTimeout.
-func (s *stream) write(texts ...[]byte) *cut {
+func (s *stream) write(texts ...[]byte) *streamEnd {
 	began := time.Now()
 	s.wroteAt = began
 	// Over HTTP/2 the deadline ends the stream even if nothing is written. The next write, at the latest after KeepAlive,
@@ -284,13 +282,13 @@ func (s *stream) write(texts ...[]byte) *cut {
 	case err == nil:
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded), time.Since(began) >= s.feed.options.WriteTimeout:
-		return &cut{bySlowness, err}
+		return &streamEnd{bySlowness, err}
 	}
-	return &cut{byClient, err}
+	return &streamEnd{byClient, err}
 }
 
 // sampled counts a stream and returns how many streams a log line must stand for, or 0 for no line. Streams of one
-// subscriber in short succession, and those of many subscribers, share a line.
+// subscriber in short succession, and streams of many subscribers, share a line.
 func (f *Feed) sampled(lines *logsample.Samplers, s *Subscription) int {
 	return lines.AddFor("stream", s.ClientID, s.Address, time.Now())
 }
