@@ -18,10 +18,10 @@ const (
 	// eventTimeout bounds the time from the first byte of an event to its last byte. An event of 512 KiB
 	// takes that time at 17 KiB/s.
 	eventTimeout = 30 * time.Second
-	// Comments and empty lines keep a connection alive while there is nothing to say. Between two events they may have
-	// noiseBurst bytes, and noiseRate bytes more in each second. A comment each second has some ten bytes.
-	noiseBurst = 4 << 10
-	noiseRate  = 1 << 10
+	// Comments and empty lines keep a connection alive while there is no event. Between two events they may have
+	// commentBurst bytes, and commentRate bytes more in each second. A comment each second has some ten bytes.
+	commentBurst = 4 << 10
+	commentRate  = 1 << 10
 )
 
 // An event is a server-sent event (WHATWG HTML, section 9.2).
@@ -31,26 +31,26 @@ type event struct {
 }
 
 var (
-	errLine   = errors.New("a line of the stream is too long, or not of an event of the feed")
-	errFields = errors.New("an event of the stream has too many lines, no data or data twice")
-	errSlow   = errors.New("an event of the stream takes too long")
-	errNoise  = errors.New("the stream has too many comments")
+	errLine     = errors.New("a line of the stream is too long, or not of an event of the feed")
+	errFields   = errors.New("an event of the stream has too many lines, no data or data twice")
+	errSlow     = errors.New("an event of the stream takes too long")
+	errComments = errors.New("the stream has too many comments")
 )
 
 // An eventReader reads the events of a stream. It holds at most one event in memory. It is stricter than the standard:
 // a line ends with LF or CRLF, an event has one line of data, and there are no fields besides event, id, data and
 // retry. The fields id and retry are not used, because they are not signed.
 type eventReader struct {
-	in    *bufio.Reader
-	now   func() time.Time
-	line  []byte    // the buffer of the current line
-	began time.Time // when the first byte of the current event was read; zero between two events
-	noise int       // bytes of comments and empty lines since quiet
-	quiet time.Time // when the last event ended
+	in        *bufio.Reader
+	now       func() time.Time
+	line      []byte    // the buffer of the current line
+	began     time.Time // when the first byte of the current event was read; zero between two events
+	comments  int       // bytes of comments and empty lines since lastEvent
+	lastEvent time.Time // when the last event ended, or the reader was made
 }
 
 func newEventReader(in io.Reader, now func() time.Time) *eventReader {
-	r := &eventReader{now: now, quiet: now()}
+	r := &eventReader{now: now, lastEvent: now()}
 	r.in = bufio.NewReaderSize(&timedReader{in, r}, 32<<10)
 	return r
 }
@@ -83,13 +83,13 @@ func (r *eventReader) next() (event, error) {
 		}
 		switch {
 		case len(line) == 0 && fields > 0:
-			r.began, r.noise, r.quiet = time.Time{}, 0, r.now()
+			r.began, r.comments, r.lastEvent = time.Time{}, 0, r.now()
 			if e.data == "" {
 				return event{}, errFields
 			}
 			return e, nil
 		case len(line) == 0 || line[0] == ':':
-			if err := r.countNoise(len(line) + 1); err != nil {
+			if err := r.countComment(len(line) + 1); err != nil {
 				return event{}, err
 			}
 			continue
@@ -122,11 +122,11 @@ func (e *event) add(line []byte) bool {
 	return true
 }
 
-// countNoise counts n bytes that belong to no event.
-func (r *eventReader) countNoise(n int) error {
-	r.noise += n
-	if r.noise > noiseBurst+noiseRate*int(r.now().Sub(r.quiet)/time.Second) {
-		return errNoise
+// countComment counts n bytes of a comment or an empty line.
+func (r *eventReader) countComment(n int) error {
+	r.comments += n
+	if r.comments > commentBurst+commentRate*int(r.now().Sub(r.lastEvent)/time.Second) {
+		return errComments
 	}
 	return nil
 }

@@ -14,23 +14,23 @@ import (
 )
 
 const (
-	// writeInterval is the least time between two writes of the state file. A process that is killed loses what came in this
-	// time.
+	// writeInterval is the least time between two writes of the state file. A process that is killed loses the
+	// revocations that came in this time.
 	writeInterval = time.Second
 	// writeRate bounds the writes in bytes per second. A million revocations are 45 MB, which are then written each 45 s.
 	writeRate = 1_000_000
 )
 
-// A folder keeps what is known in a file. The file is replaced as a whole, so that a process that ends during a write
+// A folder keeps the knowledge of a process in a file. The file is replaced as a whole, so that a process that ends during a write
 // leaves the previous file.
 type folder struct {
 	path string // of the folder
 
-	mu      sync.Mutex // held during a write; a Subscriber and its successor may share the folder
-	changes uint64     // of the knowledge that was written last
-	size    int64      // of the file that was written last
+	mu      sync.Mutex // held during a write; the Subscribers of two configurations may share the folder
+	changes uint64     // the number of changes of the knowledge at the last write
+	size    int64      // of the file at the last write
 	tried   time.Time  // when the last write began; zero: never
-	heard   time.Time  // when the set was known to be complete, as the file says
+	heard   time.Time  // when the set was last known to be complete, as the file says
 	written bool       // a write has succeeded
 }
 
@@ -103,12 +103,12 @@ func (f *folder) due(known *knowledge, now time.Time, staleness time.Duration, e
 	return !f.written || known.count() != f.changes || known.lastHeard().Sub(f.heard) > staleness/2
 }
 
-// save replaces the file by what is known.
+// save replaces the file by a file with known.
 func (f *folder) save(known *knowledge, issuer string, now time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.tried = now
-	// The changes and the position come first, so that what is added meanwhile is in the file as well and causes the next write.
+	// The changes and the position come first, so that an entry that is added meanwhile causes the next write.
 	changes := known.count()
 	head := saved{issuer: issuer, position: known.at(), heard: known.lastHeard()}
 	size, err := f.replace(head, known.set)
@@ -125,7 +125,7 @@ func (f *folder) replace(head saved, set *revocation.Set) (size int64, err error
 		return 0, err
 	}
 	name := f.file() + ".new"
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a process that was killed
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) { // a killed process has left it
 		return 0, err
 	}
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

@@ -217,8 +217,8 @@ func TestInvalidMessages(t *testing.T) {
 			})
 			g := s.follow(t)
 			g.lost(tt.cause)
-			if g.revoked("b") || !g.revoked("a") || g.count(invalidWord) != 1 {
-				t.Errorf("b revoked %t, a revoked %t, %v invalid messages; want false, true, 1", g.revoked("b"), g.revoked("a"), g.count(invalidWord))
+			if g.revoked("b") || !g.revoked("a") || g.count(invalidResult) != 1 {
+				t.Errorf("b revoked %t, a revoked %t, %v invalid messages; want false, true, 1", g.revoked("b"), g.revoked("a"), g.count(invalidResult))
 			}
 			gatetest.Eventually(t, "the next request", func() bool { got := s.asked(); return len(got) == 2 && got[1] == "e:1" })
 		})
@@ -371,11 +371,11 @@ func TestEndlessSnapshot(t *testing.T) {
 	s := &stream{issuer: issuer, known: newKnowledge(), now: time.Now}
 	m := &revocation.Batch{Issuer: issuer, IssuedAt: revocation.Seconds{Time: time.Now()}, Epoch: "e", Seq: 1}
 	for m.Snapshot = 1; m.Snapshot <= maxParts; m.Snapshot++ {
-		if err := s.batch(m); err != nil {
+		if err := s.applyBatch(m); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.batch(m); !errors.Is(err, errInvalid) {
+	if err := s.applyBatch(m); !errors.Is(err, errInvalid) {
 		t.Errorf("part %d: %v, want errInvalid", m.Snapshot, err)
 	}
 }

@@ -48,8 +48,8 @@ var streams = []struct {
 	{" data: a\n\n", nil, errFields},
 	{"data: a\rdata: b\n\n", nil, errLine},
 	{strings.Repeat("id: 1\n", maxFields+1), nil, errFields},
-	{strings.Repeat("\n", noiseBurst+1), nil, errNoise},
-	{strings.Repeat(":x\n", noiseBurst), nil, errNoise},
+	{strings.Repeat("\n", commentBurst+1), nil, errComments},
+	{strings.Repeat(":x\n", commentBurst), nil, errComments},
 	{"data: " + strings.Repeat("x", maxLine), nil, errLine},
 	{"data: " + strings.Repeat("x", revocation.MaxEvent) + "\n\n", []event{{"", strings.Repeat("x", revocation.MaxEvent)}}, io.EOF},
 }

@@ -119,7 +119,7 @@ func TestRealIssuer(t *testing.T) {
 			t.Errorf("the token %s is not revoked", jti)
 		}
 	}
-	if got := fresh.count(invalidWord) + fresh.count(gap) + g.count(invalidWord); got != 0 {
+	if got := fresh.count(invalidResult) + fresh.count(gap) + g.count(invalidResult); got != 0 {
 		t.Errorf("%v messages were invalid, or after a gap, want none", got)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/tallygate/tallygate/revocation"
 )
 
-// knowledge is what a process knows of the revocations of an issuer. It survives a change of the settings. It is safe
-// for concurrent use.
+// knowledge has the revocations of an issuer that a process knows, and when they were complete. It survives a change of
+// the settings. It is safe for concurrent use.
 type knowledge struct {
 	set *revocation.Set
 
@@ -19,13 +19,13 @@ type knowledge struct {
 	changes  uint64              // counts the changes of set and position
 	recent   []Event             // the newest last
 
-	// heard is when the set was last known to be complete, with a monotonic clock; nil: never, or no longer.
+	// heard is when the set was last known to be complete, with a monotonic clock; nil: never, or the set lacks a revocation.
 	heard atomic.Pointer[time.Time]
 	// loaded is when heard was read from a file; nil: heard is from a stream. A stream may know more than the file.
 	loaded atomic.Pointer[time.Time]
 	// synced is true from the first time at which the set was known to be complete.
 	synced atomic.Bool
-	full   atomic.Bool // the set had no room for a revocation, and may still lack it
+	full   atomic.Bool // the set had no room for a revocation, and may still lack the revocation
 }
 
 func newKnowledge() *knowledge { return &knowledge{set: revocation.NewSet()} }
@@ -92,7 +92,7 @@ func (k *knowledge) lastEvents() []Event {
 	return events
 }
 
-// complete records that the log ended at seq at the time now. It returns false if the position is another position:
+// complete records that the log ended at seq at the time now. It returns false if seq is not the position:
 // an issuer whose log ends before the position has not read it completely.
 func (k *knowledge) complete(epoch string, seq uint64, now time.Time) bool {
 	k.mu.Lock()

@@ -37,9 +37,9 @@ type stream struct {
 
 	asked    time.Time     // when the stream was asked for, with a monotonic clock
 	issuedAt time.Time     // iat of the last heartbeat; zero before the first
-	offset   time.Duration // at most the least difference between this machine's clock and iat: the difference of the clocks
-	maxLag   time.Duration // the most by which heartbeats may come late
-	live     bool          // the stream has said that there are no more revocations than known has
+	offset   time.Duration // an estimate of this machine's clock minus the issuer's clock, by the fastest heartbeat so far
+	maxLag   time.Duration // the longest lag of a heartbeat
+	live     bool          // a heartbeat has said that known has every revocation
 	snapshot struct {
 		part  int // the number of the last part; 0 outside a snapshot
 		epoch string
@@ -48,28 +48,28 @@ type stream struct {
 }
 
 // The types of the JWTs in the two kinds of events. Another type is an error, so that neither an access token nor
-// the other kind of message can take the place of a message.
+// a message of the other kind is accepted.
 var (
 	setTypes   = jwks.MediaTypes(revocation.SetType)
 	batchTypes = jwks.MediaTypes(revocation.BatchType)
 )
 
-// take verifies e and applies it. propagation is the time from the revocation to its application, if e is a live
+// apply verifies e and applies it. propagation is the time from the revocation to its application, if e is a live
 // revocation, and otherwise -1.
-func (s *stream) take(ctx context.Context, e event) (propagation time.Duration, err error) {
+func (s *stream) apply(ctx context.Context, e event) (propagation time.Duration, err error) {
 	switch e.name {
 	case revocation.SetEvent:
 		var m revocation.SecurityEvent
 		if err := s.verify(ctx, e.data, setTypes, &m); err != nil {
 			return -1, err
 		}
-		return s.one(&m)
+		return s.applyEvent(&m)
 	case revocation.BatchEvent:
 		var m revocation.Batch
 		if err := s.verify(ctx, e.data, batchTypes, &m); err != nil {
 			return -1, err
 		}
-		return -1, s.batch(&m)
+		return -1, s.applyBatch(&m)
 	}
 	// An event that is not understood could be a revocation.
 	return -1, invalid("an event of unknown name %q", access.Truncate(e.name))
@@ -98,7 +98,7 @@ type header struct {
 	after, seq uint64
 }
 
-func (s *stream) check(h header) error {
+func (s *stream) checkHeader(h header) error {
 	switch {
 	case h.issuer != s.issuer:
 		return invalid("iss is %q, want %q", access.Truncate(h.issuer), s.issuer)
@@ -113,9 +113,9 @@ func (s *stream) check(h header) error {
 	return nil
 }
 
-// one applies a single revocation.
-func (s *stream) one(m *revocation.SecurityEvent) (propagation time.Duration, err error) {
-	if err := s.check(header{m.Issuer, m.IssuedAt, m.Epoch, m.After, m.Seq}); err != nil {
+// applyEvent applies a single revocation.
+func (s *stream) applyEvent(m *revocation.SecurityEvent) (propagation time.Duration, err error) {
+	if err := s.checkHeader(header{m.Issuer, m.IssuedAt, m.Epoch, m.After, m.Seq}); err != nil {
 		return -1, err
 	}
 	if s.snapshot.part > 0 {
@@ -134,9 +134,9 @@ func (s *stream) one(m *revocation.SecurityEvent) (propagation time.Duration, er
 	return max(0, s.now().Sub(m.Time.Time)), nil
 }
 
-// batch applies a batch. A batch without revocations says that the log ends at the gate's position.
-func (s *stream) batch(m *revocation.Batch) error {
-	if err := s.check(header{m.Issuer, m.IssuedAt, m.Epoch, m.After, m.Seq}); err != nil {
+// applyBatch applies a batch. A batch without revocations says that the log ends at the gate's position.
+func (s *stream) applyBatch(m *revocation.Batch) error {
+	if err := s.checkHeader(header{m.Issuer, m.IssuedAt, m.Epoch, m.After, m.Seq}); err != nil {
 		return err
 	}
 	switch {
@@ -146,7 +146,7 @@ func (s *stream) batch(m *revocation.Batch) error {
 		return invalid("snapshot is %d", m.Snapshot)
 	}
 	if m.Snapshot > 0 {
-		return s.part(m)
+		return s.applyPart(m)
 	}
 	if s.snapshot.part > 0 {
 		return invalid("the snapshot has no last part")
@@ -167,11 +167,11 @@ func (s *stream) batch(m *revocation.Batch) error {
 	return nil
 }
 
-// lag returns by how much a heartbeat comes late at most. The first heartbeat is as late as it came after the request, because
-// the issuer made it after the request or shortly before. Later heartbeats are compared with the fastest heartbeat of the stream,
-// so that the difference of the clocks does not count. A network that holds back what the issuer sends, revocations
-// among it, holds back heartbeats too. After a snapshot that took long, the first heartbeat may be too late; the
-// next stream then has little to bring.
+// lag returns the longest time that a heartbeat may have been under way. The issuer makes the first heartbeat after the request
+// or shortly before, so the lag of the first heartbeat is the time since the request. Later heartbeats are compared with
+// the fastest heartbeat of the stream, so that the difference of the clocks does not count. A network that delays
+// revocations delays heartbeats too. After a slow snapshot the first heartbeat may be too late; the next stream then
+// begins at the end of the snapshot.
 func (s *stream) lag(iat time.Time) (time.Duration, error) {
 	// A change of this machine's clock during the stream does not count.
 	passed := s.now().Sub(s.asked)
@@ -191,23 +191,23 @@ func (s *stream) lag(iat time.Time) (time.Duration, error) {
 	return 0, errLate
 }
 
-// part applies a part of a snapshot. The position moves at the last part.
-func (s *stream) part(m *revocation.Batch) error {
-	of := &s.snapshot
+// applyPart applies a part of a snapshot. The position moves at the last part.
+func (s *stream) applyPart(m *revocation.Batch) error {
+	snapshot := &s.snapshot
 	switch {
-	case m.Snapshot != of.part+1 || m.After != 0:
-		return invalid("part %d of a snapshot after part %d", m.Snapshot, of.part)
+	case m.Snapshot != snapshot.part+1 || m.After != 0:
+		return invalid("part %d of a snapshot after part %d", m.Snapshot, snapshot.part)
 	case m.Snapshot > maxParts:
 		return invalid("a snapshot of more than %d parts", maxParts)
-	case m.Snapshot > 1 && (m.Epoch != of.epoch || m.Seq != of.seq):
+	case m.Snapshot > 1 && (m.Epoch != snapshot.epoch || m.Seq != snapshot.seq):
 		return invalid("the parts of a snapshot have different positions")
 	}
-	of.part, of.epoch, of.seq = m.Snapshot, m.Epoch, m.Seq
+	snapshot.part, snapshot.epoch, snapshot.seq = m.Snapshot, m.Epoch, m.Seq
 	if err := s.known.add(m.Entries); err != nil {
 		return err
 	}
 	if m.Last {
-		of.part = 0
+		snapshot.part = 0
 		s.known.jump(m.Epoch, m.Seq)
 	}
 	return nil

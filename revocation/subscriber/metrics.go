@@ -21,10 +21,10 @@ type Metrics struct {
 
 // The results of a message.
 const (
-	applied     = "applied"
-	gap         = "gap"     // it shows that messages before it are missing
-	invalidWord = "invalid" // it is not a message of the issuer
-	full        = "full"    // the set has no room for it
+	applied       = "applied"
+	gap           = "gap"     // messages before it are missing
+	invalidResult = "invalid" // not a message of the issuer
+	full          = "full"    // the set has no room for its revocations
 )
 
 // NewMetrics returns metrics registered with registerer, which may be nil.
@@ -54,7 +54,7 @@ func (m *Metrics) hold(lease *reuse.Lease) {
 		m.events.Reset()
 		m.propagation.Reset()
 	})
-	for _, result := range []string{applied, gap, invalidWord, full} {
+	for _, result := range []string{applied, gap, invalidResult, full} {
 		m.events.WithLabelValues(result)
 	}
 	m.propagation.WithLabelValues()

@@ -324,7 +324,7 @@ func TestLateHeartbeats(t *testing.T) {
 		}{{0, 1, time.Second, false}, {2, 2, 0, false}, {4, 4, 0, false}, {6, 10, 4 * time.Second, false}, {8, 23, 15 * time.Second, false}, {10, 11, time.Second, false}, {12, 28, 0, true}} {
 			now = start.Add(time.Duration(beat.received) * time.Second)
 			sent := revocation.Seconds{Time: start.Add(skew + time.Duration(beat.sent)*time.Second).Round(0)}
-			err := s.batch(&revocation.Batch{Issuer: issuer, IssuedAt: sent, Epoch: "e", After: 1, Seq: 1})
+			err := s.applyBatch(&revocation.Batch{Issuer: issuer, IssuedAt: sent, Epoch: "e", After: 1, Seq: 1})
 			if errors.Is(err, errLate) != beat.late {
 				t.Fatalf("skew %v: a heartbeat sent at %d and received at %d: %v, want late %t", skew, beat.sent, beat.received, err, beat.late)
 			}
@@ -344,7 +344,7 @@ func TestLateFirstHeartbeat(t *testing.T) {
 		k := newKnowledge()
 		k.jump("e", 1)
 		s := &stream{issuer: issuer, known: k, now: func() time.Time { return now }, asked: asked, maxLag: 15 * time.Second}
-		err := s.batch(&revocation.Batch{Issuer: issuer, IssuedAt: revocation.Seconds{Time: now.Round(0)}, Epoch: "e", After: 1, Seq: 1})
+		err := s.applyBatch(&revocation.Batch{Issuer: issuer, IssuedAt: revocation.Seconds{Time: now.Round(0)}, Epoch: "e", After: 1, Seq: 1})
 		if errors.Is(err, errLate) != late || late != k.lastHeard().IsZero() || !late && !k.lastHeard().Equal(asked) {
 			t.Errorf("a first heartbeat %v after the request: %v, the set is of %v; want late %t, and otherwise the time of the request, %v", after, err, k.lastHeard(), late, asked)
 		}

@@ -34,8 +34,8 @@ type saved struct {
 
 var (
 	errFileVersion = errors.New("not a file of revocations of this version")
-	errFileSum     = errors.New("the file is damaged: its checksum does not fit")
-	errFileForm    = errors.New("the file is damaged")
+	errFileSum     = errors.New("the file is corrupt: its checksum does not fit")
+	errFileForm    = errors.New("the file is corrupt")
 	errFileMode    = errors.New("another user could have written the file")
 )
 

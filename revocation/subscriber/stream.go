@@ -19,9 +19,9 @@ import (
 // timing has the times of streams, which tests shorten.
 type timing struct {
 	silence time.Duration                    // the time without a byte after which a connection is dead
-	answer  time.Duration                    // bounds the time from the start of a connection to the header of the answer
+	answer  time.Duration                    // bounds the time from the start of a connection to the header of the response
 	restart time.Duration                    // how long the set of a restarted process waits for a stream
-	steady  time.Duration                    // how long a stream must have lasted so that its end is not a failure in a row
+	steady  time.Duration                    // a stream that lasts so long ends the count of failures in a row
 	pause   func(failures int) time.Duration // the time before the next connection
 }
 
@@ -29,15 +29,15 @@ func defaultTiming() timing {
 	return timing{silence: 3 * revocation.HeartbeatInterval, answer: 15 * time.Second, restart: 3 * time.Second, steady: 30 * time.Second, pause: pause}
 }
 
-// keysInterval is how often the key set is looked for before the first stream.
+// keysInterval is the time between two looks for a key set before the first stream.
 const keysInterval = 50 * time.Millisecond
 
 // reconnect is the schedule of connections after failures. With the jitter of pause, the 2,000 sidecars of an issuer that
-// ends come back within 1.1 s.
+// ends connect again within 1.1 s.
 var reconnect = refresh.Backoff{Interval: 15 * time.Second, First: time.Second, Max: 15 * time.Second}
 
-// pause returns the time before the next connection: a tenth of the delay, and a random part of the delay, so that a fleet
-// does not come back in step.
+// pause returns the time before the next connection: a tenth of the delay, and a random part of the delay, so that the gates of a
+// fleet do not connect at the same moment.
 func pause(failures int) time.Duration {
 	delay := reconnect.Delay(failures)
 	return delay/10 + rand.N(delay) //nolint:gosec // the time of a connection is not a secret
@@ -54,7 +54,7 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 // run keeps a stream open until ctx ends. It uses the feeds in turn, and begins with a random feed, so that a fleet
-// spreads over all.
+// spreads over all feeds.
 func (s *Subscriber) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if _, err := s.keys.Usable(s.now()); err == nil {
@@ -74,7 +74,7 @@ func (s *Subscriber) run(ctx context.Context) {
 		if failures++; s.now().Sub(began) >= s.timing.steady {
 			failures = 1
 		}
-		// A second gap at the same position will not go away by another try, but a snapshot helps.
+		// After a second gap at the same position, only a snapshot brings the missing revocations.
 		if gaps++; !errors.Is(err, errGap) || s.known.at() != before {
 			gaps = 0
 		} else if gaps > 1 {
@@ -125,7 +125,7 @@ func (s *Subscriber) follow(ctx context.Context, feed *url.URL) error {
 		if err != nil {
 			return cause(ctx, err)
 		}
-		propagation, err := stream.take(ctx, e)
+		propagation, err := stream.apply(ctx, e)
 		s.metrics.count(resultOf(err), propagation)
 		if err != nil {
 			return cause(ctx, err)
@@ -144,7 +144,7 @@ func cause(ctx context.Context, err error) error {
 	return err
 }
 
-// resultOf returns the word for the metrics.
+// resultOf returns the result of a message for the metrics.
 func resultOf(err error) string {
 	switch {
 	case err == nil:
@@ -154,7 +154,7 @@ func resultOf(err error) string {
 	case errors.Is(err, revocation.ErrFull):
 		return full
 	}
-	return invalidWord
+	return invalidResult
 }
 
 // A watchedReader calls read after each read of at least a byte.
@@ -171,7 +171,7 @@ func (w *watchedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// connect sends the request and checks the header of the answer.
+// connect sends the request and checks the header of the response.
 func (s *Subscriber) connect(ctx context.Context, feed *url.URL) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, feed.String(), nil)
 	if err != nil {

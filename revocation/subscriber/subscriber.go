@@ -1,5 +1,5 @@
 // Package subscriber follows the feed of revocations of an issuer in another process. It keeps a set of
-// revocations that is as new as the last message of the feed, and knows how old that message is.
+// revocations that is as new as the last message of the feed, and knows how old the message is.
 package subscriber
 
 import (
@@ -61,7 +61,7 @@ var errSettings = errors.New("revocations: the server has no connection or no ke
 // New returns the Subscriber for the feed that cfg.Revocations describes. New reads the state file and sends no request. A state
 // file that cannot be used is logged, and is no error, because the feed has its revocations too. While the settings and the
 // contents of their files do not change, all leases share one Subscriber. After a change New makes another Subscriber, which
-// takes over what the previous Subscriber knows if the settings still trust where that came from.
+// takes over the set of the previous Subscriber if the settings still trust the issuer that sent it.
 func New(cfg *config.Config, options Options) (*Subscriber, error) {
 	server := cfg.RevocationServer()
 	if server == nil || options.Server == nil || options.Keys == nil {
@@ -84,7 +84,7 @@ func New(cfg *config.Config, options Options) (*Subscriber, error) {
 	return reuse.Acquire(options.Lease, string(server.Name), key, s.open, (*Subscriber).close)
 }
 
-// open returns s with what previous or the state file knows.
+// open returns s with the knowledge of previous or of the state file.
 func (s *Subscriber) open(previous *Subscriber) (*Subscriber, error) {
 	if previous != nil && previous.issuer == s.issuer && s.server.CanReuse(previous.server) {
 		s.known = previous.known
@@ -127,9 +127,9 @@ func (s *Subscriber) Synced() bool {
 }
 
 // Current returns nil while the set is complete, as far as can be known: the issuer has said so less than
-// max_staleness ago. Otherwise the error wraps [ErrStale] and says since when. What the state file says counts only if no
-// stream comes within 3 s of the start: the process may have ended before it wrote what it knew, and a stream that
-// begins knows more. Current is called for every request; it takes no lock, and does not allocate while the set is complete.
+// max_staleness ago. Otherwise the error wraps [ErrStale] and says since when. The time in the state file counts only if no
+// stream begins within 3 s of the start: the process may have ended before it wrote the latest revocations, and a stream
+// brings them. Current is called for every request; it takes no lock, and does not allocate while the set is complete.
 func (s *Subscriber) Current() error {
 	now := s.now()
 	onlyLoaded := s.known.isOnlyLoaded(now, s.timing.restart)
@@ -200,7 +200,7 @@ func (s *Subscriber) maintain(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		// A set that has never been complete is not ready, which says the same.
+		// Until the set has been complete once, the gate is not ready, and readiness says why.
 		if err := s.Current(); s.Synced() && (err != nil) != stale {
 			stale = err != nil
 			s.logStale(err)
