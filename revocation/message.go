@@ -1,7 +1,6 @@
 package revocation
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -10,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	strictjson "github.com/go-json-experiment/json"
 )
 
 // The feed of an issuer is a stream of server-sent events (WHATWG HTML, "Server-sent events"). Each event
@@ -64,8 +61,8 @@ func ParsePosition(text string) (Position, error) {
 }
 
 // A Batch has the claims of a batch. A gate that knows every revocation up to After knows every
-// revocation up to Seq when it has taken over the batch. If After is above the gate's position, or if the epoch is
-// another epoch, the gate has missed something and must connect again.
+// revocation up to Seq when it has taken over the batch. If After is above the gate's position, or if Epoch is not
+// the gate's epoch, the gate has missed something and must connect again.
 type Batch struct {
 	Issuer   string  `json:"iss"`
 	IssuedAt Seconds `json:"iat"`
@@ -73,8 +70,8 @@ type Batch struct {
 	After    uint64  `json:"after"`
 	Seq      uint64  `json:"seq"`
 	// Snapshot says that the batch is a part of a snapshot, which is sent to a gate that is too far behind or has read
-	// another epoch. The parts of a snapshot have the numbers 1, 2 and so on, and the last part has Last. Their After is
-	// 0, and all have the same Seq: the gate has reached Seq when it has taken over every part.
+	// a log with another epoch. The parts of a snapshot have the numbers 1, 2 and so on, and the last part has Last. Their After is
+	// 0, and all have the same Seq: the gate reaches Seq by adding every part.
 	Snapshot int     `json:"snapshot,omitempty"`
 	Last     bool    `json:"last,omitempty"`
 	Entries  []Entry `json:"entries,omitempty"`
@@ -151,92 +148,4 @@ func (s *Seconds) UnmarshalJSON(text []byte) error {
 	whole, part := math.Modf(seconds)
 	s.Time = time.Unix(int64(whole), int64(part*1e3+0.5)*int64(time.Millisecond))
 	return nil
-}
-
-// A jsonEntry is the JSON form of an Entry. Exactly one of the first six members is set.
-type jsonEntry struct {
-	Token          string       `json:"token,omitempty"`         // base64url of the SHA-256 of a jti
-	Application    string       `json:"application,omitempty"`   // client_id
-	Partner        string       `json:"partner,omitempty"`       // name
-	Certificate    string       `json:"certificate,omitempty"`   // x5t#S256
-	ForeignToken   string       `json:"foreign_token,omitempty"` // base64url of a ForeignTokenSum
-	ForeignSubject *jsonSubject `json:"foreign_subject,omitempty"`
-	IssuedBy       int64        `json:"issued_by,omitempty"` // Unix seconds
-	Until          int64        `json:"until,omitempty"`     // Unix seconds
-}
-
-type jsonSubject struct {
-	Issuer  string `json:"iss"`
-	Subject string `json:"sub"`
-}
-
-// MarshalJSON implements [json.Marshaler].
-func (e Entry) MarshalJSON() ([]byte, error) {
-	if err := e.Check(); err != nil {
-		return nil, err
-	}
-	var j jsonEntry
-	switch e.Kind {
-	case Token:
-		j.Token = base64.RawURLEncoding.EncodeToString([]byte(e.Subject))
-	case Application:
-		j.Application = e.Subject
-	case Partner:
-		j.Partner = e.Subject
-	case Certificate:
-		j.Certificate = e.Subject
-	case ForeignToken:
-		j.ForeignToken = base64.RawURLEncoding.EncodeToString([]byte(e.Subject))
-	case ForeignSubject:
-		iss, sub, _ := strings.Cut(e.Subject, "\x00")
-		j.ForeignSubject = &jsonSubject{iss, sub}
-	}
-	if !e.IssuedBy.IsZero() {
-		j.IssuedBy = e.IssuedBy.Unix()
-	}
-	if !e.Until.IsZero() {
-		j.Until = e.Until.Unix()
-	}
-	return json.Marshal(j)
-}
-
-// UnmarshalJSON implements [json.Unmarshaler]. Unknown members are an error, because a gate that does not
-// understand a revocation must not pass over it.
-func (e *Entry) UnmarshalJSON(text []byte) error {
-	var j jsonEntry
-	if err := strictjson.Unmarshal(text, &j, strictjson.RejectUnknownMembers(true)); err != nil {
-		return errEntry
-	}
-	subjects := [...]string{
-		Token: decodeSum(j.Token), Application: j.Application, Partner: j.Partner, Certificate: j.Certificate, ForeignToken: decodeSum(j.ForeignToken),
-	}
-	found := 0
-	if j.ForeignSubject != nil {
-		*e, found = Entry{Kind: ForeignSubject, Subject: ForeignSubjectName(j.ForeignSubject.Issuer, j.ForeignSubject.Subject)}, 1
-	}
-	for kind, subject := range subjects {
-		if subject != "" {
-			*e = Entry{Kind: Kind(kind), Subject: subject}
-			found++
-		}
-	}
-	if found != 1 || j.IssuedBy < 0 || j.Until < 0 {
-		return errEntry
-	}
-	if j.IssuedBy > 0 {
-		e.IssuedBy = time.Unix(j.IssuedBy, 0)
-	}
-	if j.Until > 0 {
-		e.Until = time.Unix(j.Until, 0)
-	}
-	return e.Check()
-}
-
-// decodeSum returns the bytes of a SHA-256 in base64url, or "" if text has another form.
-func decodeSum(text string) string {
-	sum, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(sum) != sha256.Size {
-		return ""
-	}
-	return string(sum)
 }

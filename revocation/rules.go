@@ -44,11 +44,12 @@ func (r *Rules) Revoked(set *Set, token *access.Unchecked, now time.Time) bool {
 	return r.RevokedBy(set, token, now) != 0
 }
 
-// RevokedBy returns the kind of an entry by which set revokes token, or 0 if set does not revoke it. A token of our own issuer, or of another authorization server that
-// publishes revocations, may be revoked itself. A token of any authorization server is also revoked by a revocation of
-// its application, of the application's partner, or of the certificate that the token is bound to. The iat of another
-// server's token is reduced by the configured leeway, because the clock of this server may be ahead. A token without
-// iat counts as 24 hours old at now. RevokedBy costs one hash and a few map accesses, and does not allocate.
+// RevokedBy returns the kind of an entry by which set revokes token, or 0 if set does not revoke token. A token of our own
+// issuer, or of another authorization server that publishes revocations, may be revoked itself. A token of any
+// authorization server is also revoked by a revocation of its application, of the application's partner, or of the
+// certificate that the token is bound to. The iat of another server's token is reduced by the configured leeway, because
+// the clock of the other server may be ahead. A token without iat counts as 24 hours old at now. RevokedBy computes a
+// hash, looks into a few maps, and does not allocate.
 func (r *Rules) RevokedBy(set *Set, token *access.Unchecked, now time.Time) Kind {
 	issued := token.IssuedAt
 	if token.Issuer == r.own {
@@ -81,8 +82,8 @@ func (r *Rules) RevokedBy(set *Set, token *access.Unchecked, now time.Time) Kind
 	return 0
 }
 
-// foreignRevokedBy returns how another authorization server has revoked token: itself or its subject. It returns 0 if
-// it has not.
+// foreignRevokedBy returns ForeignToken or ForeignSubject if the other authorization server has revoked token, and
+// otherwise 0.
 func foreignRevokedBy(set *Set, iss [sha256.Size]byte, token *access.Unchecked, issued int64) Kind {
 	if token.TokenID != "" && set.foreignTokens.size.Load() > 0 {
 		if _, ok := set.foreignTokens.get(foreignSum(iss, token.TokenID)); ok {

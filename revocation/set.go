@@ -12,11 +12,10 @@ import (
 // MaxEntries bounds the entries of each kind in a [Set]: 2^21 are twice a million.
 const MaxEntries = 1 << 21
 
-// ErrFull means that a Set has no room for an entry. A gate that needs the entry must then refuse, because the set no
-// longer has every revocation.
+// ErrFull means that a Set has no room for an entry. The set is then incomplete, and a gate that decides by it must refuse.
 var ErrFull = errors.New("the limit of held revocations is reached")
 
-// A Set has revocations. It only grows: an entry is never replaced by a weaker entry, and only [Set.Sweep] removes
+// A Set has the revocations that a process knows. It only grows: an entry is never replaced by a weaker entry, and only [Set.Sweep] removes
 // entries, after their Until. So the order in which entries are added does not matter, and an entry may be added
 // twice. A Set is safe for concurrent use.
 type Set struct {

@@ -24,7 +24,7 @@ type part[K comparable] struct {
 	sync.RWMutex
 	times map[K]int64
 	size  atomic.Int64 // len(times), which can be read without the lock
-	_     [24]byte     // makes a part as long as a cache line of 64 bytes, so that readers of two parts do not share one
+	_     [24]byte     // makes a part as long as a cache line of 64 bytes, so that readers of two parts do not share a cache line
 }
 
 func newTable[K comparable](partOf func(K) uint) *table[K] {
@@ -64,7 +64,7 @@ func (t *table[K]) get(key K) (time int64, ok bool) {
 	return time, ok
 }
 
-// raise sets the time of key unless the table has a later time for it. It adds no key to a table with limit keys,
+// raise sets the time of key unless the table has a later time for key. It adds no key to a table with limit keys,
 // and then returns false. Concurrent calls may together exceed limit by a few keys.
 func (t *table[K]) raise(key K, time int64, limit int64) bool {
 	p := &t.part[t.partOf(key)%shards]
