@@ -1,7 +1,6 @@
 package introspect
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -12,12 +11,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/pemfile"
 )
 
@@ -40,7 +39,7 @@ func (c *credentials) apply(form url.Values, header http.Header, now time.Time) 
 	case config.MethodTLS: // the TLS connection has the certificate
 		form.Set("client_id", c.clientID) // RFC 8705 section 2
 	case config.MethodSecretBasic:
-		secret, err := readSecret(c.SecretFile)
+		secret, err := authserver.ReadSecret(c.SecretFile)
 		if err != nil {
 			return err
 		}
@@ -48,7 +47,7 @@ func (c *credentials) apply(form url.Values, header http.Header, now time.Time) 
 		pair := url.QueryEscape(c.clientID) + ":" + url.QueryEscape(secret)
 		header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair)))
 	case config.MethodSecretPost:
-		secret, err := readSecret(c.SecretFile)
+		secret, err := authserver.ReadSecret(c.SecretFile)
 		if err != nil {
 			return err
 		}
@@ -63,7 +62,7 @@ func (c *credentials) apply(form url.Values, header http.Header, now time.Time) 
 		form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
 		form.Set("client_assertion", assertion)
 	case config.MethodBearer:
-		token, err := readSecret(c.TokenFile)
+		token, err := authserver.ReadSecret(c.TokenFile)
 		if err != nil {
 			return err
 		}
@@ -72,22 +71,6 @@ func (c *credentials) apply(form url.Values, header http.Header, now time.Time) 
 		return fmt.Errorf("unknown authentication method %q", c.Method)
 	}
 	return nil
-}
-
-// maxSecretFile bounds a secret file in bytes; tokens and keys have a few KB.
-const maxSecretFile = 64 << 10
-
-// readSecret returns the single line in a file.
-func readSecret(file config.Path) (string, error) {
-	content, err := os.ReadFile(string(file))
-	if err != nil {
-		return "", fmt.Errorf("reading secret: %w", err)
-	}
-	secret := bytes.TrimSpace(content)
-	if len(secret) == 0 || len(content) > maxSecretFile || bytes.ContainsAny(secret, "\r\n\x00") {
-		return "", fmt.Errorf("reading secret %q: expected one line", file)
-	}
-	return string(secret), nil
 }
 
 // assertionLifetime is the validity of a client assertion: one request, plus clock skew.

@@ -32,7 +32,7 @@ const (
 	streamUpdated    = ssf + "stream-updated"
 )
 
-// removed has the values of change_type for a credential that must not be used any more (CAEP 1.0 section
+// removed has the values of change_type for a credential that has become invalid (CAEP 1.0 section
 // 3.3.1). A new or updated credential, such as a changed password, revokes nothing.
 var removed = map[string]bool{"revoke": true, "delete": true}
 
@@ -78,12 +78,12 @@ func (r *Receiver) readEvents(s *statement, c *claims, issued, now time.Time) er
 func shortType(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }
 
 // readRevocation adds the revocations of an event to s.
-func (r *Receiver) readRevocation(s *statement, c *claims, name string, payload jsontext.Value, issued, now time.Time) error {
+func (r *Receiver) readRevocation(s *statement, c *claims, eventType string, payload jsontext.Value, issued, now time.Time) error {
 	var e event
 	if json.Unmarshal(payload, &e) != nil {
 		return &fault{invalidRequest, "The event is not a JSON object."}
 	}
-	if change, _ := facts.Text(e.ChangeType); strings.HasSuffix(name, credentialChange) && !removed[change] {
+	if change, _ := facts.Text(e.ChangeType); strings.HasSuffix(eventType, credentialChange) && !removed[change] {
 		return nil
 	}
 	if at, ok := r.past(e.Timestamp, now); ok && at.After(issued) {
@@ -105,11 +105,11 @@ func (r *Receiver) readRevocation(s *statement, c *claims, name string, payload 
 	if found {
 		return nil
 	}
-	issuer, name2 := e.Issuer, e.SubjectName
-	if name2 == nil {
-		issuer, name2 = c.Issuer, c.Subject
+	issuer, name := e.Issuer, e.SubjectName
+	if name == nil {
+		issuer, name = c.Issuer, c.Subject
 	}
-	entry, err := subjects.user(issuer, name2)
+	entry, err := subjects.user(issuer, name)
 	if err != nil {
 		return err
 	}

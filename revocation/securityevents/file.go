@@ -21,8 +21,8 @@ const (
 	// maxHeld bounds the revocations of each kind in a File, which has the revocations of one server: 2^18 entries with
 	// texts of 300 bytes take 100 MiB.
 	maxHeld = 1 << 18
-	// maxLine bounds a line of the file in bytes: JSON can escape each byte of a text of maxText bytes with six
-	// bytes, twice.
+	// maxLine bounds a line of the file in bytes. JSON escapes a byte of a text with at most six bytes, and the longest
+	// line has two texts, iss and sub: 2 × 6 × maxText = 12 KiB.
 	maxLine = 16 << 10
 	// spareLines is how many lines of expired or repeated revocations the file may have before it is
 	// written again.

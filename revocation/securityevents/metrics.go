@@ -52,8 +52,8 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	}
 }
 
-// forServer returns the series of a server. The series are removed once no lease holds the server. Without polls there is
-// no series of their time, because an alert would take its 0 for a failure.
+// forServer returns the series of a server. The series are removed once no lease holds the server. Without polls
+// lastSuccess has no series, because an alert would take its 0 for a failure.
 func (m *Metrics) forServer(lease *reuse.Lease, server string, polls bool) (s serverMetrics) {
 	lease.Hold("security event metrics of "+server, func() {
 		labels := prometheus.Labels{"issuer": server}

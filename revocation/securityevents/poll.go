@@ -14,6 +14,7 @@ import (
 
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
+	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/fetch"
 	"github.com/tallygate/tallygate/internal/jsonlimit"
 	"github.com/tallygate/tallygate/internal/refresh"
@@ -195,7 +196,7 @@ func authorization(a *config.PollAuthentication) (string, error) {
 	case config.PollTLS:
 		return "", nil
 	case config.PollSecretBasic:
-		secret, err := readLine(a.SecretFile)
+		secret, err := authserver.ReadSecret(a.SecretFile)
 		if err != nil {
 			return "", err
 		}
@@ -203,7 +204,7 @@ func authorization(a *config.PollAuthentication) (string, error) {
 		pair := url.QueryEscape(string(a.ClientID)) + ":" + url.QueryEscape(secret)
 		return "Basic " + base64.StdEncoding.EncodeToString([]byte(pair)), nil
 	case config.PollBearer:
-		token, err := readLine(a.TokenFile)
+		token, err := authserver.ReadSecret(a.TokenFile)
 		if err != nil {
 			return "", err
 		}

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/internal/authserver"
 )
 
 // maxVerifying bounds the pushed tokens of a server that are verified and stored at the same time.
@@ -67,7 +68,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 // read authenticates the server and returns the token in the body of its request. Every error is a fault.
 func (r *Receiver) read(w http.ResponseWriter, request *http.Request) (string, error) {
 	if !r.authenticates(request) {
-		return "", &fault{authenticationFailed, "The Authorization header or the client certificate is not the one that is configured."}
+		return "", &fault{authenticationFailed, "The Authorization header or the client certificate does not match the configuration."}
 	}
 	if t, _, err := mime.ParseMediaType(request.Header.Get("Content-Type")); err != nil || t != "application/secevent+jwt" {
 		return "", &fault{invalidRequest, "The content type is not application/secevent+jwt."}
@@ -87,7 +88,7 @@ func (r *Receiver) authenticates(request *http.Request) bool {
 		return false
 	}
 	if push.AuthorizationFile != "" {
-		want, err := readLine(push.AuthorizationFile)
+		want, err := authserver.ReadSecret(push.AuthorizationFile)
 		got := request.Header["Authorization"]
 		if err != nil || len(got) != 1 {
 			return false

@@ -8,14 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"reflect"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/jwks"
@@ -55,7 +51,7 @@ type Receiver struct {
 	now       func() time.Time
 }
 
-// New returns the receiver for the server that settings describes. settings.SecurityEvents must be set. Leases share the
+// New returns the receiver for the server that settings describes. settings.SecurityEvents must not be nil. Leases share the
 // receiver while the settings are unchanged. New sends no request.
 func New(settings config.AuthorizationServer, options Options) (*Receiver, error) {
 	r := &Receiver{
@@ -88,8 +84,8 @@ func (r *Receiver) key() any {
 	return key
 }
 
-// continues reports whether r receives the stream that previous received, so that the time of the last poll is
-// still of use.
+// continues reports whether r receives the stream that previous received, so that the time of the last poll
+// remains valid.
 func (r *Receiver) continues(previous *Receiver) bool {
 	now, before := &r.settings, &previous.settings
 	return r.issuer == previous.issuer && now.Audience == before.Audience && now.Poll != nil && before.Poll != nil &&
@@ -103,7 +99,7 @@ func (r *Receiver) checkFiles() error {
 		_, noPoll = authorization(&poll.Authentication)
 	}
 	if push := r.settings.Push; push != nil && push.AuthorizationFile != "" {
-		_, noPush = readLine(push.AuthorizationFile)
+		_, noPush = authserver.ReadSecret(push.AuthorizationFile)
 	}
 	return errors.Join(noPoll, noPush)
 }
@@ -170,72 +166,3 @@ func (r *Receiver) logStatement(ctx context.Context, s *statement) {
 	}
 	r.log.LogAttrs(ctx, level, "security event", slog.String("issuer", r.server), slog.String("event_types", strings.Join(s.types, " ")), slog.String("result", s.result.String()))
 }
-
-// maxSecretFile bounds a file with a secret in bytes; tokens have a few KB.
-const maxSecretFile = 64 << 10
-
-// readLine returns the only line in a file with a secret.
-func readLine(file config.Path) (string, error) {
-	content, err := os.ReadFile(string(file))
-	if err != nil {
-		return "", fmt.Errorf("reading secret: %w", err)
-	}
-	secret := strings.TrimSpace(string(content))
-	if secret == "" || len(content) > maxSecretFile || strings.ContainsAny(secret, "\r\n\x00") {
-		return "", fmt.Errorf("reading secret %q: expected one line", file)
-	}
-	return secret, nil
-}
-
-var errNoPoll = errors.New("no poll has succeeded yet")
-
-// A status has what is known about the stream. It is safe for concurrent use.
-type status struct {
-	lastSuccess atomic.Pointer[time.Time] // when the last poll that succeeded began; nil before
-	lastError   atomic.Pointer[string]    // of the polls since then; nil without
-	synced      chan struct{}             // closed after the first poll that succeeded
-	once        sync.Once                 // closes synced
-	unstored    unstored                  // pushed tokens
-}
-
-// Current returns nil, or an error if revocations by the server may be unknown: the last poll that succeeded began more than
-// max_staleness ago, or a pushed token could not be stored. Without polls, nothing says whether the server
-// has something to push.
-func (r *Receiver) Current() error {
-	if r.state.unstored.some() {
-		return access.Denyf(access.RevocationsStale, "a security event of %s could not be stored", r.server)
-	}
-	if r.settings.Poll == nil {
-		return nil
-	}
-	last := r.state.lastSuccess.Load()
-	if last == nil {
-		return access.Denyf(access.RevocationsStale, "security events of %s: %w", r.server, errNoPoll)
-	}
-	if age := r.now().Sub(*last); age > r.settings.MaxStaleness || age < 0 {
-		return access.Denyf(access.RevocationsStale, "the last poll for security events of %s that succeeded began %s ago", r.server, age.Round(time.Second))
-	}
-	return nil
-}
-
-// Synced returns nil once a poll has succeeded, or if no polls are configured. It returns an error if ctx ends before.
-func (r *Receiver) Synced(ctx context.Context) error {
-	if r.settings.Poll == nil {
-		return nil
-	}
-	select {
-	case <-r.state.synced:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("security events of %s: %w", r.server, errNoPoll)
-	}
-}
-
-// WhenStale says what happens to the server's tokens while [Receiver.Current] returns an error.
-func (r *Receiver) WhenStale() config.WhenRevocationsStale { return r.settings.WhenStale }
-
-// Issuer returns the issuer identifier of the server.
-func (r *Receiver) Issuer() string { return r.issuer }
-
-// Server returns the configured name of the server.
-func (r *Receiver) Server() string { return r.server }

@@ -33,7 +33,7 @@ type identifier struct {
 }
 
 var (
-	errSubject = &fault{invalidRequest, "The subject is not one that this receiver can map to tokens: iss_sub or jwt_id of this authorization server, or aliases or complex with one of these."}
+	errSubject = &fault{invalidRequest, "This receiver cannot map the subject to tokens. It accepts iss_sub and jwt_id of this authorization server, and aliases and complex with such an identifier."}
 	errForeign = &fault{invalidRequest, "The subject belongs to another issuer, for which this authorization server cannot speak."}
 )
 
@@ -122,8 +122,8 @@ func (s subject) aliases(identifiers []jsontext.Value) (all []revocation.Entry, 
 }
 
 // complex returns the revocations for a complex subject. Each member restricts the subject further, so the
-// tokens of any one member include the tokens of the subject. A user's session therefore revokes all tokens of
-// the user.
+// tokens of each member include the tokens of the subject. An event about a session therefore revokes all tokens of
+// the session's user.
 func (s subject) complex(id *identifier) ([]revocation.Entry, error) {
 	var err error = errSubject
 	for _, member := range []jsontext.Value{id.User, id.Application, id.Session} {
