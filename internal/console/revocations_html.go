@@ -11,7 +11,7 @@ var kindMeanings = map[string]string{
 	"application":     "the tokens that the application got until a time",
 	"partner":         "the tokens that the partner's applications got until a time",
 	"certificate":     "the certificate, and every token bound to it, for ever",
-	"foreign_token":   "one token of another authorization server, until its end",
+	"foreign_token":   "one token of another authorization server, for 31 days",
 	"foreign_subject": "the tokens that a subject or client got from another authorization server until a time",
 }
 

@@ -2,7 +2,6 @@ package gate
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,8 +16,8 @@ import (
 	"github.com/tallygate/tallygate/validate"
 )
 
-// makeRevocations makes what knows the revocations of an issuer: the set of our own issuer, or the subscriber to the
-// feed of an issuer in another process. It comes before the Trust, which takes the revoked certificates from there.
+// makeRevocations makes the set of our own issuer, or the subscriber to the feed of an issuer in another process. It comes
+// before the Trust is made, which needs the revoked certificates.
 func (s *state) makeRevocations(from buildOptions) (err error) {
 	switch {
 	case s.cfg.Issuer != nil:
@@ -76,8 +75,7 @@ func statusBy(by revocation.Kind, unknown error) (validate.RevocationStatus, err
 	return validate.StatusOf(false, unknown)
 }
 
-// RevocationsNote says, for a command that does not serve, what it does not know about revocations. It is "" if there is
-// nothing to say.
+// RevocationsNote says which revocations a command that does not serve may lack, or is "" if such a command has all.
 func (s *state) RevocationsNote() string {
 	switch {
 	case s.feed == nil:
@@ -90,7 +88,7 @@ func (s *state) RevocationsNote() string {
 }
 
 // feedStatus returns a function that returns the status of a token by the feed of revocations. In a command that does
-// not serve, the feed is not followed: what its state folder has is all that can be known.
+// not serve, the feed is not followed: only the revocations in its state folder are known.
 func (s *state) feedStatus(serves bool) func(*access.Unchecked) (validate.RevocationStatus, error) {
 	feed, whenStale := s.feed, s.cfg.Revocations.WhenStale
 	rules := revocation.NewRules(s.cfg, s.cfg.RevocationServer().Issuer)
@@ -114,7 +112,7 @@ func (s *state) feedStatus(serves bool) func(*access.Unchecked) (validate.Revoca
 }
 
 // introspectedWithin returns the greatest age of a cached introspection response while revocations are not known: the
-// shortest max_staleness. So the gate decides by older knowledge in no mode but continue.
+// shortest max_staleness. So only the mode continue decides by older knowledge.
 func (s *state) introspectedWithin() time.Duration {
 	var all []time.Duration
 	if s.cfg.Revocations != nil {
@@ -143,11 +141,11 @@ func (s *state) feedReady() error {
 	return fmt.Errorf("revocations of authorization server %q: %w", s.cfg.Revocations.Server, cause)
 }
 
-// syncInterval is the time between two looks whether the feed of a new state has synced.
+// syncInterval is the time between two checks whether the feed of a new state has synced.
 const syncInterval = 50 * time.Millisecond
 
 // syncFeed starts the feed of s and waits until it has synced. Otherwise a reload that turns the feed on would
-// make the gate refuse every token for a moment. It does not wait if the gate may be ready before, or if current waits too.
+// make the gate refuse every token for a moment. It does not wait if the gate is ready without the first sync, or if the feed of current has not synced either.
 func (s *state) syncFeed(ctx context.Context, current *state) error {
 	if s.feed == nil || current.feedReady() != nil {
 		return nil
@@ -161,53 +159,4 @@ func (s *state) syncFeed(ctx context.Context, current *state) error {
 		}
 	}
 	return nil
-}
-
-// endRevoked ends the connections of clients whose certificates an issuer revokes, until ctx ends. A set of revoked
-// certificates only grows, so its length says whether a look at all connections is due. A revoked application has no
-// connections of its own: its requests are refused, and its streams end at their recheck.
-func (g *Gate) endRevoked(ctx context.Context) {
-	tick := time.NewTicker(endRevokedInterval)
-	defer tick.Stop()
-	var seen *revocation.Set
-	var length int
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		set := g.current.Load().revoked
-		if set == nil {
-			continue
-		}
-		if n := set.Len(revocation.Certificate); set != seen || n != length {
-			seen, length = set, n
-			g.endClients(set)
-		}
-	}
-}
-
-// endRevokedInterval bounds how long an idle connection of a revoked certificate stays open.
-const endRevokedInterval = time.Second
-
-// endClients ends the connections of clients with revoked certificates.
-func (g *Gate) endClients(set *revocation.Set) {
-	if set.Len(revocation.Certificate) == 0 {
-		return
-	}
-	known := make(map[*x509.Certificate]bool) // connections of one client share the parsed certificate
-	revoked := func(leaf *x509.Certificate) bool {
-		is, ok := known[leaf]
-		if !ok {
-			is = set.Certificate(access.ThumbprintOf(leaf))
-			known[leaf] = is
-		}
-		return is
-	}
-	for _, s := range g.servers {
-		if s.TLS != nil {
-			s.EndClients(revoked)
-		}
-	}
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // securityEvents has the receivers of the security events of other authorization servers, by issuer identifier. In a command
-// that does not serve, nothing is received: what the folders have is all that can be known.
+// that does not serve, nothing is received: only the revocations in the folders are known.
 type securityEvents struct {
 	serves    bool
 	receivers map[string]*eventReceiver
