@@ -1,7 +1,6 @@
 package issuer
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync"
@@ -40,9 +39,10 @@ const (
 // stored. When the memory or a client's share is full, the next revocation of a token is refused, and
 // no stored revocation is dropped. revocations is safe for concurrent use.
 type revocations struct {
-	set   *revocation.Set
-	state state
-	limit int // of revoked tokens
+	set     *revocation.Set
+	state   state
+	limit   int // of revoked tokens
+	foreign int // of the revocations of each kind by other authorization servers
 	// publish is called with each page of the state's log after the revocations of the page are in set, unless complete
 	// returns an error. Nil means that nothing reads the log.
 	publish func(store.Page)
@@ -51,17 +51,41 @@ type revocations struct {
 	restored atomic.Int64 // the part of missed that a later reading of the state has put into set
 
 	mu     sync.Mutex
-	shares map[string]*share // by client
+	shares map[owner]*share
 }
 
-// A share counts the revoked tokens of a client that are in the set.
+// An owner is a client that has revoked tokens, or the identifier of another authorization server that has revoked its own
+// tokens or subjects.
+type owner struct {
+	kind revocation.Kind
+	name string
+}
+
+// ownerOf returns the owner to whose share r belongs. limited is false for the revocations by operators.
+func ownerOf(r *store.Revocation) (_ owner, limited bool) {
+	switch r.Kind { //nolint:exhaustive // the other kinds are for operators
+	case revocation.Token, revocation.ForeignToken, revocation.ForeignSubject:
+		return owner{r.Kind, r.Client}, r.Client != ""
+	}
+	return owner{}, false
+}
+
+// limits returns the bound of the revocations of this kind, and the bound of one share.
+func (s *revocations) limits(kind revocation.Kind) (all, each int) {
+	if kind == revocation.Token {
+		return s.limit, s.limit / shares
+	}
+	return s.foreign, s.foreign / foreignShares
+}
+
+// A share counts the revocations of an owner that are in the set.
 type share struct {
 	total    int
 	byMinute map[int64]int // by Until in minutes since 1970, so that no second copy of the hashes is needed
 }
 
 func newRevocations() *revocations {
-	return &revocations{set: revocation.NewSet(), limit: maxRevocations, shares: make(map[string]*share)}
+	return &revocations{set: revocation.NewSet(), limit: maxRevocations, foreign: maxForeign, shares: make(map[owner]*share)}
 }
 
 // load reads the revocations in state.
@@ -97,13 +121,15 @@ func (s *revocations) take(page store.Page) {
 // isFull reports whether r would exceed a limit. Concurrent requests may together exceed a limit by a
 // few entries.
 func (s *revocations) isFull(r *store.Revocation) bool {
-	if r.Kind != revocation.Token || r.Client == "" || s.set.Token(sumOf(r)) { // there is no limit for operators
+	of, limited := ownerOf(r)
+	if e := r.Entry(); !limited || s.set.Has(&e) {
 		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	own := s.shares[r.Client]
-	return s.set.Len(revocation.Token) >= s.limit || own != nil && own.total >= s.limit/shares
+	all, each := s.limits(r.Kind)
+	own := s.shares[of]
+	return s.set.Len(r.Kind) >= all || own != nil && own.total >= each
 }
 
 // put puts r, which is stored, into effect. After an error the set is no longer complete.
@@ -116,21 +142,23 @@ func (s *revocations) put(r *store.Revocation) error {
 	return nil
 }
 
-// count puts r into the set, and a new token into the share of its client.
+// count puts r into the set, and what is new into the share of its owner.
 func (s *revocations) count(r *store.Revocation) error {
-	if r.Kind != revocation.Token || r.Client == "" {
-		return s.set.Add(r.Entry())
+	of, limited := ownerOf(r)
+	e := r.Entry()
+	if !limited {
+		return s.set.Add(e)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	known := s.set.Token(sumOf(r))
-	if err := s.set.Add(r.Entry()); err != nil || known {
+	known := s.set.Has(&e)
+	if err := s.set.Add(e); err != nil || known {
 		return err
 	}
-	own := s.shares[r.Client]
+	own := s.shares[of]
 	if own == nil {
 		own = &share{byMinute: make(map[int64]int)}
-		s.shares[r.Client] = own
+		s.shares[of] = own
 	}
 	own.total++
 	own.byMinute[r.Until.Unix()/60]++
@@ -145,12 +173,6 @@ func (s *revocations) complete() error {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, errIncomplete)
 	}
 	return nil
-}
-
-// sumOf returns the SHA-256 of the jti of r, the revocation of a token.
-func sumOf(r *store.Revocation) (sum [sha256.Size]byte) {
-	copy(sum[:], r.Subject)
-	return sum
 }
 
 // sweep removes revocations of tokens whose retention has ended. If the set lacks a stored revocation, sweep then reads
@@ -172,7 +194,7 @@ func (s *revocations) sweep(now time.Time) {
 func (s *revocations) sweepShares(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for client, own := range s.shares {
+	for of, own := range s.shares {
 		for minute, n := range own.byMinute {
 			if (minute+1)*60 <= now.Unix() {
 				own.total -= n
@@ -180,7 +202,7 @@ func (s *revocations) sweepShares(now time.Time) {
 			}
 		}
 		if own.total == 0 {
-			delete(s.shares, client)
+			delete(s.shares, of)
 		}
 	}
 }

@@ -88,6 +88,32 @@ func (s *Set) Token(sum [sha256.Size]byte) bool {
 	return ok
 }
 
+// Has reports whether s has an entry for the subject of e, which may revoke less than e.
+func (s *Set) Has(e *Entry) (ok bool) {
+	switch e.Kind {
+	case Token, ForeignToken:
+		if len(e.Subject) != sha256.Size {
+			return false
+		}
+		sums := s.tokens
+		if e.Kind == ForeignToken {
+			sums = s.foreignTokens
+		}
+		_, ok = sums.get([sha256.Size]byte([]byte(e.Subject)))
+	case Certificate:
+		thumbprint, err := access.ParseThumbprint(e.Subject)
+		return err == nil && s.Certificate(thumbprint)
+	case Application:
+		_, ok = s.applications.get(e.Subject)
+	case Partner:
+		_, ok = s.partners.get(e.Subject)
+	case ForeignSubject:
+		iss, sub, _ := strings.Cut(e.Subject, "\x00")
+		_, ok = s.subjects.get(foreignSubject{iss, sub})
+	}
+	return ok
+}
+
 // Sweep removes the revocations of tokens whose Until is before now, and the revocations of foreign subjects whose IssuedBy
 // is more than [ForeignRetention] before now. The revocation of an application, partner or certificate is never removed.
 func (s *Set) Sweep(now time.Time) {

@@ -54,7 +54,10 @@ func (s *state) makeEventReceiver(server *config.AuthorizationServer, from build
 	options := securityevents.Options{Keys: keys, Remote: remote, Log: from.log, Metrics: from.events, Now: time.Now, Lease: s.lease}
 	switch dir := string(server.SecurityEvents.State); {
 	case s.Issuer != nil:
-		options.Store = s.Issuer.RevokeForeign
+		issuer, id := s.Issuer, string(server.Issuer)
+		options.Store = func(ctx context.Context, entries []revocation.Entry) error {
+			return issuer.RevokeForeign(ctx, id, entries)
+		}
 	case s.events.serves:
 		file, err := reuse.Acquire(s.lease, dir, true, func(*securityevents.File) (*securityevents.File, error) {
 			return securityevents.Open(dir, time.Now)

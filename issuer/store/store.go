@@ -74,8 +74,8 @@ type Token struct {
 type Revocation struct {
 	Kind    revocation.Kind
 	Subject string `json:",omitempty"` // its meaning depends on Kind
-	// Client is the client_id of the client that requested the revocation, or "" if an operator or
-	// another authorization server requested it.
+	// Client is the client_id of the client, or the identifier of the other authorization server, that requested the
+	// revocation, or "" if an operator requested it.
 	Client string `json:",omitempty"`
 	// IssuedBy is set for the kinds that revoke the tokens that were issued until a time.
 	IssuedBy time.Time `json:",omitzero"`

@@ -81,7 +81,7 @@ func (s subject) user(iss, sub jsontext.Value) (revocation.Entry, error) {
 	}
 	return revocation.Entry{
 		Kind: revocation.ForeignSubject, Subject: revocation.ForeignSubjectName(s.issuer, name),
-		IssuedBy: s.issued, Until: s.issued.Add(revocation.ForeignRetention),
+		IssuedBy: s.issued, Until: s.now.Add(revocation.ForeignRetention),
 	}, nil
 }
 

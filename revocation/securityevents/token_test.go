@@ -95,7 +95,9 @@ func manyEvents() M {
 func TestEvents(t *testing.T) {
 	s := newTransmitter(t)
 	r := s.receiver(t)
-	iat := time.Now().Add(-time.Hour).Truncate(time.Second)
+	now := time.Now()
+	r.now = func() time.Time { return now }
+	iat := now.Add(-time.Hour).Truncate(time.Second)
 	at := func(d time.Duration) int64 { return iat.Add(d).Unix() }
 	for _, c := range []struct {
 		name   string
@@ -136,7 +138,7 @@ func TestEvents(t *testing.T) {
 				issued := iat.Add(c.until)
 				want = []revocation.Entry{{
 					Kind: revocation.ForeignSubject, Subject: revocation.ForeignSubjectName(gatetest.Issuer, "alice"),
-					IssuedBy: issued, Until: issued.Add(revocation.ForeignRetention),
+					IssuedBy: issued, Until: now.Add(revocation.ForeignRetention),
 				}}
 			}
 			if diff := cmp.Diff(want, got.entries); diff != "" || got.result != c.result {
