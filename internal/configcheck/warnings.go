@@ -18,6 +18,7 @@ func Warnings(cfg *config.Config, now time.Time) config.Faults {
 	e.routes()
 	e.partners()
 	e.unused()
+	e.folders()
 	if len(e.warnings) == 0 {
 		return nil
 	}
