@@ -16,8 +16,8 @@ func NotEnforced(cfg *config.Config) []string {
 	}
 	for i := range cfg.AuthorizationServers {
 		s := &cfg.AuthorizationServers[i]
-		if own := cfg.Issuer != nil && cfg.Issuer.Issuer == s.Issuer; s.TakesJWT() && !s.AlsoIntrospect && !own {
-			add("revocation of JWTs of authorization server %s before they expire: also_introspect is off", s.Name)
+		if s.TakesJWT() && !learnsRevocations(cfg, s) {
+			add("revocation of JWTs of authorization server %s before they expire: it has neither also_introspect nor security_events, and revocations does not name it", s.Name)
 		}
 	}
 	free, routes := 0, 0
@@ -40,6 +40,13 @@ func NotEnforced(cfg *config.Config) []string {
 		add("rates: %d of %d applications have no rate_limit", unlimited, applications)
 	}
 	return open
+}
+
+// learnsRevocations reports whether the gate learns that s has revoked a JWT.
+func learnsRevocations(cfg *config.Config, s *config.AuthorizationServer) bool {
+	own := cfg.Issuer != nil && cfg.Issuer.Issuer == s.Issuer
+	followed := cfg.Revocations != nil && cfg.Revocations.Server == s.Name
+	return own || followed || s.AlsoIntrospect || s.SecurityEvents != nil
 }
 
 // countApplications counts three things: the applications without a registered certificate, the
