@@ -122,7 +122,7 @@ func (s *server) failed(err error) error {
 func (s *server) stop() {
 	tree, err := process.Tree(s.root.Process.Pid)
 	if err != nil {
-		return // it has ended
+		return // the server has ended
 	}
 	_ = s.root.Process.Signal(syscall.SIGTERM)
 	select {

@@ -72,7 +72,7 @@ func threats(t *testing.T) map[string]string {
 		}
 		shown[id] = strings.TrimSuffix(cells[2], " |")
 	}
-	if len(shown) < 200 { // 260 when the page was written
+	if len(shown) < 200 { // the first version of the page had 260
 		t.Fatalf("the threat model has %d lines, want at least 200", len(shown))
 	}
 	return shown

@@ -148,7 +148,7 @@ func TestOperatorEndpointRefuses(t *testing.T) {
 	for body, want := range refused {
 		s.refused(s.operate(anna, body), want)
 	}
-	for _, contentType := range []string{"", "text/plain", "application/x-www-form-urlencoded"} { // what a browser sends for any site
+	for _, contentType := range []string{"", "text/plain", "application/x-www-form-urlencoded"} { // a browser sends these types for forms of any site
 		s.refused(s.send(anna, "POST", "/operator/revocations", http.Header{"Content-Type": {contentType}}, body), "malformed_operation")
 	}
 	s.refused(s.send(anna, "POST", "/operator/revocations?x=1", jsonBody.Clone(), body), "malformed_operation")

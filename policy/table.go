@@ -28,7 +28,7 @@ type Certificates struct {
 	Anchors map[config.Name][]access.AnchorKey
 	// Registered holds the thumbprints of the certificates of each application with
 	// self_signed_tls_client_auth: from thumbprints, files and inline key sets. An absent application
-	// has none.
+	// has no registered certificate.
 	Registered map[config.ClientID]map[access.Thumbprint]bool
 }
 

@@ -109,7 +109,7 @@ func TestRefusalsOfOneKindAreOne(t *testing.T) {
 	}
 }
 
-// A partner that causes many kinds of refusals pushes out only its own.
+// A partner that causes many kinds of refusals displaces only its own kinds.
 func TestRefusalsAreBounded(t *testing.T) {
 	h := New()
 	h.Refuse("quiet", Kind{Reason: "expired"}, begin, nil)

@@ -188,8 +188,8 @@ func TestRequestThatCloses(t *testing.T) {
 	})
 }
 
-// A server that takes nothing, or cannot be reached, or is another: the error says what
-// proxy needs to know.
+// A server cannot be reached, does no TLS handshake, or has an untrusted certificate: the error names the case, and the server
+// gets no request.
 func TestUnreachable(t *testing.T) {
 	settings, trusting := secure()
 	_, stranger := secure()

@@ -42,7 +42,7 @@ func TestDecodeSpelled(t *testing.T) {
 	}
 }
 
-// No spelling is allowed to hide these.
+// DecodeSpelled refuses dot segments, invalid escapes and forbidden bytes in every spelling.
 func TestDecodeSpelledRefuses(t *testing.T) {
 	for want, raws := range map[error][]string{
 		errDotSegment: {

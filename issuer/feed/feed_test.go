@@ -89,7 +89,7 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// A subscriber that reads nothing is cut and counted, and the others are not disturbed.
+// The stream of a subscriber that reads nothing ends and is counted, and other streams continue.
 func TestSlowSubscriber(t *testing.T) {
 	for name, over2 := range versions {
 		t.Run(name, func(t *testing.T) {
