@@ -33,9 +33,12 @@ type Options struct {
 
 	// MaxSubscribers bounds the memory: a subscriber takes some 60 KiB, 4,000 take 240 MB. Default: [MaxSubscribers].
 	MaxSubscribers int
-	// Ring is the least number of recent events that are kept: 16,384 of at most 1.5 KB are 24 MB, and twice as many
+	// Ring is the least number of recent events that are kept: 16,384 of some 1.5 KB are 24 MB, and twice as many
 	// before the oldest are removed. Default: 16,384.
 	Ring int
+	// RingBytes bounds the events that are kept, because a subject at another authorization server can make an event 17 KB
+	// long: 32,768 of them would be 560 MB. Default: 96 MiB, which are 32,768 events of 3 KB.
+	RingBytes int
 	// Heartbeat is the least time between two heartbeats. The log is read each second, so the longest time is
 	// [revocation.HeartbeatInterval]. Default: 900 ms.
 	Heartbeat time.Duration
@@ -57,7 +60,7 @@ func (o *Options) setDefaults() {
 	for _, d := range []struct {
 		field *int
 		value int
-	}{{&o.MaxSubscribers, MaxSubscribers}, {&o.Ring, 1 << 14}} {
+	}{{&o.MaxSubscribers, MaxSubscribers}, {&o.Ring, 1 << 14}, {&o.RingBytes, 96 << 20}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -100,7 +103,7 @@ type Feed struct {
 func New(options Options) (*Feed, error) {
 	options.setDefaults()
 	f := &Feed{
-		options: options, ended: make(chan struct{}), changed: make(chan struct{}), ring: ring{size: options.Ring}, streams: newStreams(options.MaxSubscribers),
+		options: options, ended: make(chan struct{}), changed: make(chan struct{}), ring: ring{size: options.Ring, limit: options.RingBytes}, streams: newStreams(options.MaxSubscribers),
 	}
 	var err error
 	f.metrics, err = newMetrics(options.Metrics, f)

@@ -3,6 +3,7 @@ package feed
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -250,6 +251,45 @@ func TestRing(t *testing.T) {
 	}
 	if n := len(h.batches); n > keptBatches {
 		t.Errorf("%d batches are kept, want at most %d", n, keptBatches)
+	}
+}
+
+// Events with long subjects, which another authorization server chooses, stay within the bytes of the ring. The estimate is
+// not below what they take. Readers of the kept events miss nothing.
+func TestRingBytes(t *testing.T) {
+	const limit = 1 << 20
+	h := newHarness(t, func(o *Options) { o.RingBytes = limit })
+	subject := revocation.ForeignSubjectName("https://as.example", strings.Repeat("\x01", 1000))
+	for n := range uint64(300) {
+		a := store.Addition{Seq: n + 1, Stored: time.Now(), Revocation: store.Revocation{Kind: revocation.ForeignSubject, Subject: fmt.Sprint(subject, n), IssuedBy: time.Now()}}
+		if err := h.set.Add(a.Entry()); err != nil {
+			t.Fatal(err)
+		}
+		h.Publish(store.Page{Epoch: "one", After: n, Seq: n + 1, Additions: []store.Addition{a}})
+		taken := 0
+		for _, e := range h.ring.events {
+			text, err := h.securityEvent("one", e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if taken += len(text) + len(e.entry.Subject); len(text)+len(e.entry.Subject) > eventSize(&e.entry) {
+				t.Fatalf("an event takes %d bytes, and eventSize is %d", len(text)+len(e.entry.Subject), eventSize(&e.entry))
+			}
+		}
+		if entry := a.Entry(); taken > limit+eventSize(&entry) {
+			t.Fatalf("%d events take %d bytes, more than %d", len(h.ring.events), taken, limit)
+		}
+	}
+	if n := len(h.ring.events); n < limit/2/eventSize(&h.ring.events[0].entry) || h.ring.floor == 0 {
+		t.Errorf("%d events are kept, want at least half of the limit", n)
+	}
+	if !h.ring.outdates(h.ring.floor) || h.ring.outdates(300) {
+		t.Error("a snapshot at the floor must be outdated, and a snapshot at the head must not")
+	}
+	h.add(0)
+	_, _, snapshot, _ := (&stream{feed: h.Feed, Subscription: Subscription{Position: revocation.Position{Epoch: "one", Seq: h.ring.floor}}}).choose()
+	if snapshot != nil {
+		t.Error("a reader at the floor gets a snapshot, want the events")
 	}
 }
 

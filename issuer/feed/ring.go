@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sort"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tallygate/tallygate/issuer/store"
 	"github.com/tallygate/tallygate/revocation"
@@ -14,11 +15,13 @@ import (
 // A ring has the recent revocations of one epoch of a log, in the order of their numbers. A reader whose position is
 // at floor or later needs only the events after its position.
 type ring struct {
-	size   int // the least number of events that are kept
+	size   int // the least number of events that are kept, unless they exceed limit
+	limit  int // bounds the bytes of the events
 	epoch  string
 	floor  uint64 // the number before the first event
 	head   uint64 // the number up to which the log was read
 	events []*event
+	bytes  int // of all events since the beginning of the epoch
 }
 
 // An event is a revocation at its place in the log.
@@ -29,6 +32,7 @@ type event struct {
 	stored     time.Time
 	issued     time.Time
 	operator   bool // false: a client has revoked its own token
+	bytes      int  // of all events of the epoch up to this event
 }
 
 var (
@@ -40,7 +44,7 @@ var (
 // epoch empties r. With an error r is unchanged, except that it may have changed to the page's epoch.
 func (r *ring) take(page *store.Page, now time.Time) (complete bool, err error) {
 	if page.Epoch != r.epoch {
-		*r = ring{size: r.size, epoch: page.Epoch}
+		*r = ring{size: r.size, limit: r.limit, epoch: page.Epoch}
 	}
 	if page.After > r.head || page.Seq < page.After {
 		return false, fmt.Errorf("%w: the page begins after %d, and the log was read up to %d", errGap, page.After, r.head)
@@ -76,16 +80,38 @@ func (r *ring) add(a *store.Addition, now time.Time) {
 	if e.stored.IsZero() {
 		e.stored = now
 	}
+	r.bytes += eventSize(&e.entry)
+	e.bytes = r.bytes
 	r.events = append(r.events, e)
 	r.head = a.Seq
 }
 
-// trim removes the oldest events when there are twice as many as must be kept.
+// eventSize bounds the bytes of the signed text of e, in which the subject is twice and base64 makes 3 bytes to 4, with
+// e itself. 1,000 bytes are for the other claims, the signature and the structures.
+func eventSize(e *revocation.Entry) int {
+	subject := len(e.Subject)
+	for i := range len(e.Subject) {
+		if c := e.Subject[i]; c < ' ' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' || c >= utf8.RuneSelf {
+			subject += 5 // as in \u0000
+		}
+	}
+	return len(e.Subject) + 2*subject*4/3 + 1000
+}
+
+// trim removes the oldest events when there are twice as many as must be kept, or when they exceed the limit. It then
+// keeps half of what may be there.
 func (r *ring) trim() {
-	if len(r.events) < 2*r.size {
+	drop := 0
+	if len(r.events) >= 2*r.size {
+		drop = len(r.events) - r.size
+	}
+	if len(r.events) > 0 && r.bytes-r.events[0].bytes > r.limit {
+		enough := sort.Search(len(r.events), func(i int) bool { return r.bytes-r.events[i].bytes <= r.limit/2 })
+		drop = max(drop, enough+1)
+	}
+	if drop == 0 {
 		return
 	}
-	drop := len(r.events) - r.size
 	r.floor = r.events[drop-1].seq
 	r.events = slices.Clone(r.events[drop:])
 }
@@ -99,5 +125,9 @@ func (r *ring) eventsAfter(seq uint64) []*event {
 // outdates reports whether so many events were added after seq that a snapshot up to seq should not be sent to
 // further readers: r would drop these events during the transfer of the snapshot.
 func (r *ring) outdates(seq uint64) bool {
-	return seq < r.floor || len(r.events) > r.size/2 && len(r.eventsAfter(seq)) > r.size/2
+	if seq < r.floor {
+		return true
+	}
+	missed := r.eventsAfter(seq)
+	return len(missed) > r.size/2 || len(missed) > 0 && r.bytes-missed[0].bytes > r.limit/4
 }
