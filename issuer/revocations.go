@@ -78,6 +78,10 @@ func (s *revocations) limits(kind revocation.Kind) (all, each int) {
 	return s.foreign, s.foreign / foreignShares
 }
 
+// weight says as how many revocations r counts in its share. A subject at another authorization server, which chooses its
+// length, counts once for each 256 bytes, so that a share takes at most 2^18 × (256 + 170) × 4/3 = 142 MiB of a snapshot.
+func weight(r *store.Revocation) int { return 1 + revocation.JSONSize(r.Subject)/256 }
+
 // A share counts the revocations of an owner that are in the set.
 type share struct {
 	total    int
@@ -160,8 +164,9 @@ func (s *revocations) count(r *store.Revocation) error {
 		own = &share{byMinute: make(map[int64]int)}
 		s.shares[of] = own
 	}
-	own.total++
-	own.byMinute[r.Until.Unix()/60]++
+	n := weight(r)
+	own.total += n
+	own.byMinute[r.Until.Unix()/60] += n
 	return nil
 }
 

@@ -1,9 +1,11 @@
 package issuer
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,5 +123,33 @@ func TestForeignShare(t *testing.T) {
 		if len(s.shares) != 0 {
 			t.Errorf("%s: shares %v after the end of all, want none", name, s.shares)
 		}
+	}
+}
+
+// Long subjects, which take more memory and more of a snapshot, use more of the share.
+func TestForeignShareOfLongSubjects(t *testing.T) {
+	const issuer = "https://hostile.example"
+	s := newRevocations()
+	s.foreign = 2000
+	held, text := 0, 0
+	for n := range 1000 {
+		r := store.Revocation{
+			Kind: revocation.ForeignSubject, Subject: revocation.ForeignSubjectName(issuer, fmt.Sprint(strings.Repeat("\x01", 1000), n)), Client: issuer,
+			IssuedBy: time.Now(), Until: time.Now().Add(time.Hour),
+		}
+		if s.isFull(&r) {
+			break
+		}
+		if err := s.put(&r); err != nil {
+			t.Fatal(err)
+		}
+		content, err := json.Marshal(r.Entry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		held, text = held+1, text+len(content)
+	}
+	if most := 1000 * (256 + 170); text > most || held == 0 {
+		t.Errorf("%d revocations of %d bytes are held, want at most %d bytes", held, text, most)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // The feed of an issuer is a stream of server-sent events (WHATWG HTML, "Server-sent events"). Each event
@@ -148,4 +149,15 @@ func (s *Seconds) UnmarshalJSON(text []byte) error {
 	whole, part := math.Modf(seconds)
 	s.Time = time.Unix(int64(whole), int64(part*1e3+0.5)*int64(time.Millisecond))
 	return nil
+}
+
+// JSONSize bounds the bytes of text in a message: JSON may escape a byte with six bytes, as in \u0000.
+func JSONSize(text string) int {
+	size := len(text)
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' || c >= utf8.RuneSelf {
+			size += 5
+		}
+	}
+	return size
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sort"
 	"time"
-	"unicode/utf8"
 
 	"github.com/tallygate/tallygate/issuer/store"
 	"github.com/tallygate/tallygate/revocation"
@@ -89,13 +88,7 @@ func (r *ring) add(a *store.Addition, now time.Time) {
 // eventSize bounds the bytes of the signed text of e, in which the subject is twice and base64 makes 3 bytes to 4, with
 // e itself. 1,000 bytes are for the other claims, the signature and the structures.
 func eventSize(e *revocation.Entry) int {
-	subject := len(e.Subject)
-	for i := range len(e.Subject) {
-		if c := e.Subject[i]; c < ' ' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' || c >= utf8.RuneSelf {
-			subject += 5 // as in \u0000
-		}
-	}
-	return len(e.Subject) + 2*subject*4/3 + 1000
+	return len(e.Subject) + 2*revocation.JSONSize(e.Subject)*4/3 + 1000
 }
 
 // trim removes the oldest events when there are twice as many as must be kept, or when they exceed the limit. It then
