@@ -111,7 +111,7 @@ type RevocationList struct {
 	InForce map[string]int `json:"in_force"`
 }
 
-// A RevocationRecord is the audit record of a revocation that an operator or another authorization server requested.
+// A RevocationRecord is the audit record of a revocation that an operator requested.
 type RevocationRecord struct {
 	Number   uint64    `json:"number"`
 	Time     time.Time `json:"time"`

@@ -15,7 +15,7 @@ const (
 	// revocation.MaxEntries, so that the other issuers that share the state find room too.
 	maxForeign = revocation.MaxEntries / 4
 	// foreignShares says which part of maxForeign one authorization server may have, so that no server can prevent
-	// revocations by the others: a half, 2^18, as in the folder of a gate without an issuer.
+	// revocations by other servers: a half, 2^18, as in the folder of a gate without an issuer.
 	foreignShares = 2
 	// storing is the number of revocations that are stored at the same time. The store writes them together.
 	storing = 32

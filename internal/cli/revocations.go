@@ -64,9 +64,9 @@ func (s *revocationSource) query(ctx context.Context, stderr io.Writer, q issuer
 }
 
 const revocationsListHelp = `List prints the audit records of revocations, newest first: when, what, by whom and why.
-A record is written with each revocation by an operator or by another authorization
-server, in the same transaction. A client that revokes its own token (RFC 7009) leaves a
-line in the issuer's log, and no record.
+A record is written with each revocation by an operator, in the same transaction. A client
+that revokes its own token (RFC 7009), and a security event of another authorization server,
+leave a line in the log, and no record.
 
 The last line counts all revocations in force. The table cuts long values; -o json has
 them whole. With --issuer the operator needs the permission read.`

@@ -2,12 +2,12 @@ package feed
 
 // streams are the open streams, by the client_id of the subscriber. Gates may share a client_id, so no bound for one
 // client fits every fleet. When there is no more room, a client that has more streams than the subscriber makes room: a
-// compromised subscriber must not keep the revocations from the gates of others.
+// compromised subscriber must not keep revocations from other gates.
 type streams struct {
 	max      int
 	byClient map[string]map[*stream]struct{}
-	open     int // with those that are evicted and have not ended yet
-	evicted  int // those that are evicted and have not ended yet
+	open     int // with the evicted streams that have not ended yet
+	evicted  int // the evicted streams that have not ended yet
 }
 
 // mostEvicted says which part of max may be evicted and still open: an evicted stream may block for WriteTimeout in a write.
@@ -39,9 +39,9 @@ func (all *streams) evict(n int) bool {
 		return false
 	}
 	var most map[*stream]struct{}
-	for _, of := range all.byClient {
-		if len(of) > len(most) {
-			most = of
+	for _, own := range all.byClient {
+		if len(own) > len(most) {
+			most = own
 		}
 	}
 	if len(most) < n+2 {
