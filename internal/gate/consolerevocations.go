@@ -26,8 +26,8 @@ func (s *state) consoleRevocations() *console.Revocations {
 			add(status.Feed.Events[i].Stored, &status.Feed.Events[i].Entry)
 		}
 	}
-	if s.feed != nil {
-		status := s.feed.Status()
+	if s.subscriber != nil {
+		status := s.subscriber.Status()
 		out.Feed = &console.RevocationFeed{
 			Host: status.Feed, Connected: status.Connected, Since: status.Since, Failure: textOf(status.Failure),
 			Position: status.Position.String(), Synced: status.LastSync, Stale: textOf(status.Stale), Full: status.Full,

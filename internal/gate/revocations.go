@@ -33,13 +33,13 @@ func (s *state) makeRevocations(from buildOptions) (err error) {
 	if err != nil {
 		return errNoConnection // makeValidator reports the fault
 	}
-	s.feed, err = subscriber.New(s.cfg, subscriber.Options{
-		Server: remote, Keys: keys, Log: from.log, Metrics: from.feed, Now: time.Now, Lease: s.lease,
+	s.subscriber, err = subscriber.New(s.cfg, subscriber.Options{
+		Server: remote, Keys: keys, Log: from.log, Metrics: from.subscriber, Now: time.Now, Lease: s.lease,
 	})
 	if err != nil {
 		return fmt.Errorf("revocations: %w", err)
 	}
-	s.revoked = s.feed.Set()
+	s.revoked = s.subscriber.Set()
 	return nil
 }
 
@@ -78,27 +78,27 @@ func statusBy(by revocation.Kind, unknown error) (validate.RevocationStatus, err
 // RevocationsNote says which revocations a command that does not serve may lack, or is "" if such a command has all.
 func (s *state) RevocationsNote() string {
 	switch {
-	case s.feed == nil:
+	case s.subscriber == nil:
 		return ""
-	case s.feed.Status().LastSync.IsZero():
+	case s.subscriber.Status().LastSync.IsZero():
 		return "the revocations of the feed are not known to this command: a running gate may refuse the token or the certificate as revoked"
 	}
 	return fmt.Sprintf("the revocations are from the folder %s, as of %s: a running gate may know more of them",
-		s.cfg.Revocations.State, s.feed.Status().LastSync.UTC().Format(time.RFC3339))
+		s.cfg.Revocations.State, s.subscriber.Status().LastSync.UTC().Format(time.RFC3339))
 }
 
 // feedStatus returns a function that returns the status of a token by the feed of revocations. In a command that does
 // not serve, the feed is not followed: only the revocations in its state folder are known.
 func (s *state) feedStatus(serves bool) func(*access.Unchecked) (validate.RevocationStatus, error) {
-	feed, whenStale := s.feed, s.cfg.Revocations.WhenStale
+	subscriber, whenStale := s.subscriber, s.cfg.Revocations.WhenStale
 	rules := revocation.NewRules(s.cfg, s.cfg.RevocationServer().Issuer)
 	return func(token *access.Unchecked) (validate.RevocationStatus, error) {
-		stale := feed.Current() // before the set is consulted
+		stale := subscriber.Current() // before the set is consulted
 		var now time.Time
 		if token.IssuedAt.IsZero() { // otherwise the rules do not look at the clock
 			now = time.Now()
 		}
-		by := rules.RevokedBy(feed.Set(), token, now)
+		by := rules.RevokedBy(subscriber.Set(), token, now)
 		switch {
 		case by != 0:
 			return statusBy(by, nil)
@@ -131,10 +131,10 @@ func (s *state) introspectedWithin() time.Duration {
 
 // feedReady returns nil once all revocations have been known, if the gate needs to know them to be ready.
 func (s *state) feedReady() error {
-	if s.feed == nil || s.cfg.Revocations.ReadyBeforeSync || s.feed.Synced() {
+	if s.subscriber == nil || s.cfg.Revocations.ReadyBeforeSync || s.subscriber.Synced() {
 		return nil
 	}
-	cause := s.feed.Status().Failure
+	cause := s.subscriber.Status().Failure
 	if cause == nil {
 		cause = errors.New("the issuer has not sent all revocations yet")
 	}
@@ -147,10 +147,10 @@ const syncInterval = 50 * time.Millisecond
 // syncFeed starts the feed of s and waits until it has synced. Otherwise a reload that turns the feed on would
 // make the gate refuse every token for a moment. It does not wait if the gate is ready without the first sync, or if the feed of current has not synced either.
 func (s *state) syncFeed(ctx context.Context, current *state) error {
-	if s.feed == nil || current.feedReady() != nil {
+	if s.subscriber == nil || current.feedReady() != nil {
 		return nil
 	}
-	s.feed.Start()
+	s.subscriber.Start()
 	for s.feedReady() != nil {
 		select {
 		case <-ctx.Done():

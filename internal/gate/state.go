@@ -29,8 +29,8 @@ import (
 type state struct {
 	cfg        *config.Config
 	lease      *reuse.Lease           // holds the objects that s shares with other states
-	revoked    *revocation.Set        // what our own issuer, or the feed of another, has revoked; nil without both
-	feed       *subscriber.Subscriber // the feed of revocations; nil without the setting
+	revoked    *revocation.Set        // what our own issuer, or the issuer of the feed, has revoked; nil without both
+	subscriber *subscriber.Subscriber // to the feed of revocations; nil without the setting
 	Trust      *mtls.Trust
 	Issuer     *issuer.Issuer // nil: no issuer is configured
 	table      *policy.Table
@@ -170,7 +170,7 @@ func (s *state) makeValidator(from buildOptions) (err error) {
 			return statusBy(own.Revoked(*token))
 		}
 	}
-	if s.feed != nil {
+	if s.subscriber != nil {
 		options.Revoked = s.feedStatus(from.streams != nil)
 	}
 	options.Revoked, options.IntrospectedWithin = s.withSecurityEvents(options.Revoked), s.introspectedWithin()

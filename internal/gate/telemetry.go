@@ -34,7 +34,7 @@ type telemetry struct {
 	requests   *accesslog.Metrics
 	handshakes *mtls.Handshakes
 	revocation *crl.Metrics
-	feed       *subscriber.Metrics
+	subscriber *subscriber.Metrics
 	spans      *tracing.Metrics
 	events     *securityevents.Metrics
 	expiries   *prometheus.GaugeVec
@@ -51,7 +51,7 @@ func newTelemetry(log *slog.Logger) *telemetry {
 	in.requests = accesslog.NewMetrics(in.registry)
 	in.handshakes = mtls.NewHandshakes(in.registry, handshakeCauses()...)
 	in.revocation = crl.NewMetrics(in.registry)
-	in.feed = subscriber.NewMetrics(in.registry)
+	in.subscriber = subscriber.NewMetrics(in.registry)
 	in.spans = tracing.NewMetrics(in.registry)
 	in.events = securityevents.NewMetrics(in.registry)
 	in.expiries = create.NewGaugeVec(prometheus.GaugeOpts{

@@ -179,8 +179,8 @@ func (g *Gate) startRefresh(ctx context.Context) (stop func()) {
 	var running sync.WaitGroup
 	now.Validator.Start() // Start's background work ends when no state holds the key sets
 	now.events.start()
-	if now.feed != nil {
-		now.feed.Start()
+	if now.subscriber != nil {
+		now.subscriber.Start()
 	}
 	running.Go(func() { now.Trust.Run(ctx) })
 	return func() {
