@@ -7,8 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 
 	"github.com/tallygate/tallygate/access"
+	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/issuer/keyring"
 	"github.com/tallygate/tallygate/revocation"
 )
@@ -35,6 +37,9 @@ func UserActor(name string) string { return "user:" + name }
 // RevocationResponse is the answer to POST /revocations.
 type RevocationResponse struct {
 	Done string `json:"done"` // the token, application, partner or certificate that was revoked, in words
+	// Streams is the number of gates that had a stream open at this issuer when it answered. It is nil if the issuer does
+	// not serve, or no gate may have a stream. Gates at other issuers with the same database are not counted.
+	Streams *int `json:"streams,omitempty"`
 }
 
 // TokenRequest is the body of POST /introspect.
@@ -69,7 +74,9 @@ func (i *Issuer) operatorMux() *http.ServeMux {
 	mux.HandleFunc("POST /revocations", func(w http.ResponseWriter, r *http.Request) {
 		serveJSON(func(request RevocationRequest) (RevocationResponse, error) {
 			request.Actor = r.RemoteAddr
-			return i.Revoke(request)
+			response, err := i.Revoke(request)
+			response.Streams = i.openStreams()
+			return response, err
 		})(w, r)
 	})
 	mux.HandleFunc("GET /revocations", i.serveRevocations)
@@ -129,6 +136,15 @@ func (i *Issuer) RotateKeys() ([]keyring.Status, error) {
 	}
 	i.logOperation("rotated the signing keys", nil)
 	return i.keys.Keys(), nil
+}
+
+// openStreams returns the number of gates that have a stream of revocations open, or nil if no gate may have a stream.
+func (i *Issuer) openStreams() *int {
+	if !slices.ContainsFunc(i.settings.ResourceServers, func(s config.ResourceServer) bool { return s.Revocations }) {
+		return nil
+	}
+	n := i.feed.Status().Subscribers
+	return &n
 }
 
 func (i *Issuer) logOperation(done string, err error, attributes ...slog.Attr) {

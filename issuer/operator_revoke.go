@@ -20,7 +20,7 @@ import (
 func (i *Issuer) Revoke(request RevocationRequest) (RevocationResponse, error) {
 	done, err := i.revokeRequested(request)
 	i.logOperation(done, err, request.logAttributes()...)
-	return RevocationResponse{done}, err
+	return RevocationResponse{Done: done}, err
 }
 
 // logAttributes returns the log attributes of r. The token is not among them.

@@ -169,5 +169,5 @@ func (i *Issuer) serveOperatorRevoke(w http.ResponseWriter, r *http.Request, c *
 	if err == nil {
 		c.attributes = append(c.attributes, slog.String("done", done))
 	}
-	return RevocationResponse{done}, err
+	return RevocationResponse{Done: done, Streams: i.openStreams()}, err
 }

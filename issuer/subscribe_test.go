@@ -6,7 +6,9 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -492,4 +494,48 @@ func (s *harness) logged() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.log.String()
+}
+
+// The answer to a revocation says how many gates have a stream open at this issuer, over mutual TLS and on the socket.
+func TestRevocationStreams(t *testing.T) {
+	s := newFeedHarness(t, withOperators)
+	answers := func() (all []string) {
+		w := httptest.NewRecorder()
+		s.issuer.ServeOperator(w, httptest.NewRequest("POST", "/revocations", strings.NewReader(`{"application":"northwind-ledger"}`)))
+		for _, body := range []string{s.operate(anna, `{"application":"northwind-ledger"}`).body, w.Body.String()} {
+			var response issuer.RevocationResponse
+			if err := json.Unmarshal([]byte(body), &response); err != nil || response.Streams == nil {
+				t.Fatalf("got the answer %s, want one with streams", body)
+			}
+			all = append(all, strconv.Itoa(*response.Streams))
+		}
+		return all
+	}
+	if got := answers(); !slices.Equal(got, []string{"0", "0"}) {
+		t.Errorf("without gates: got streams %q, want 0", got)
+	}
+	first := s.subscribe("")
+	first.skipTo(isHead)
+	second := s.subscribe("")
+	second.skipTo(isHead)
+	go func() {
+		for range first.messages { //nolint:revive // the stream must not wait for the test
+		}
+	}()
+	go func() {
+		for range second.messages { //nolint:revive // the stream must not wait for the test
+		}
+	}()
+	if got := answers(); !slices.Equal(got, []string{"2", "2"}) {
+		t.Errorf("with two gates: got streams %q, want 2", got)
+	}
+	response, err := s.issuer.Revoke(issuer.RevocationRequest{Partner: "northwind"})
+	if err != nil || response.Streams != nil {
+		t.Errorf("Revoke in the process of a command returned %+v, %v; want no streams", response, err)
+	}
+
+	without := newHarness(t, "", withOperators)
+	if a := without.operate(anna, `{"application":"northwind-ledger"}`); strings.Contains(a.body, "streams") {
+		t.Errorf("without gates that may subscribe: got the answer %s, want no streams", a.body)
+	}
 }

@@ -33,6 +33,9 @@ runs, it writes to the issuer's state. With issuer.database it writes to the dat
 and every issuer that runs takes the revocation over within a second. While the
 configuration has a fault, name the folder of the running issuer's state with --state.
 
+If gates may subscribe to the issuer that answers, a second line has the number of gates
+that had a stream open there. Gates of other issuers are not in this number.
+
 An audit record has the time, the reason and the actor: the operator's name, or the
 user of the machine. tallygate revocations list shows the records.`
 
@@ -75,7 +78,7 @@ func revokeCommand() *cobra.Command {
 		case *format == jsonOutput:
 			return writeJSON(command.OutOrStdout(), response)
 		}
-		_, err = fmt.Fprintln(command.OutOrStdout(), response.Done)
+		_, err = fmt.Fprintln(command.OutOrStdout(), revokedText(response))
 		return err
 	}
 	target.addFlags(command)
@@ -91,6 +94,18 @@ func revokeCommand() *cobra.Command {
 	command.MarkFlagsOneRequired(what...)
 	command.MarkFlagsMutuallyExclusive(what...)
 	return command
+}
+
+// revokedText says what was revoked, and to how many gates the issuer that has answered sends it. It cannot count the gates
+// of other issuers, nor the gates that have lost their stream.
+func revokedText(r issuer.RevocationResponse) string {
+	switch {
+	case r.Streams == nil:
+		return r.Done
+	case *r.Streams == 1:
+		return r.Done + "\nat this issuer, 1 gate has a stream of revocations open"
+	}
+	return fmt.Sprintf("%s\nat this issuer, %d gates have a stream of revocations open", r.Done, *r.Streams)
 }
 
 // readRevokedToken reads a token from standard input, because every user of the machine can see arguments.
