@@ -44,7 +44,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	raw, err := r.read(w, request)
 	if f, refused := isFault(err); refused {
 		r.metrics.count(invalid)
-		r.log.WarnContext(request.Context(), "security event refused", "issuer", r.server, "error", f)
+		r.logRefusal(request.Context(), f)
 		refuse(w, f)
 		return
 	}
@@ -53,7 +53,9 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		if request.Context().Err() == nil {
 			r.state.unstored.add(raw)
 		}
-		r.log.WarnContext(request.Context(), "security event not accepted", "issuer", r.server, "error", err)
+		if n := r.refusals.Add("not accepted", r.now()); n > 0 {
+			r.log.WarnContext(request.Context(), "security event not accepted", "issuer", r.server, "count", n, "error", err)
+		}
 		unavailable(w)
 		return
 	}

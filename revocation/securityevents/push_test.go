@@ -168,6 +168,18 @@ func TestPushStaysStale(t *testing.T) {
 	send(lost, 202, false)
 }
 
+// Requests without the server's credentials do not fill the log, and every one of them is counted.
+func TestPushLog(t *testing.T) {
+	s := newTransmitter(t)
+	r, server := s.pushed(t)
+	for range 50 {
+		push(t, server.Client(), server.URL, "POST", "Bearer x", "application/secevent+jwt", "x")
+	}
+	if lines := strings.Count(r.log.String(), "security event refused"); lines > 5 || lines == 0 || r.count(invalid) != 50 {
+		t.Errorf("%d log lines and %d counted for 50 refused requests, want 1 to 5 and 50", lines, r.count(invalid))
+	}
+}
+
 // With thumbprints, only a listed client certificate that is valid now is accepted.
 func TestPushCertificate(t *testing.T) {
 	listed, other := testpki.SelfSigned("server"), testpki.SelfSigned("other")

@@ -15,6 +15,7 @@ import (
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/authserver"
 	"github.com/tallygate/tallygate/internal/jwks"
+	"github.com/tallygate/tallygate/internal/logsample"
 	"github.com/tallygate/tallygate/internal/refresh"
 	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/revocation"
@@ -47,6 +48,7 @@ type Receiver struct {
 	verifying chan struct{}   // has an element for each pushed token that is being verified
 	task      refresh.Task    // polls
 	log       *slog.Logger
+	refusals  logsample.Samplers // of log lines; anybody can send a token that is refused
 	metrics   serverMetrics
 	now       func() time.Time
 }
@@ -131,7 +133,7 @@ func (r *Receiver) receive(ctx context.Context, tokens []string) ([]verdict, err
 		if f, refused := isFault(err); refused {
 			verdicts[i].fault = f
 			r.metrics.count(invalid)
-			r.log.WarnContext(ctx, "security event refused", "issuer", r.server, "error", f)
+			r.logRefusal(ctx, f)
 			continue
 		}
 		if err != nil {
@@ -151,6 +153,12 @@ func (r *Receiver) receive(ctx context.Context, tokens []string) ([]verdict, err
 		r.logStatement(ctx, s)
 	}
 	return verdicts, nil
+}
+
+func (r *Receiver) logRefusal(ctx context.Context, f *fault) {
+	if n := r.refusals.Add(f.Error(), r.now()); n > 0 {
+		r.log.WarnContext(ctx, "security event refused", "issuer", r.server, "count", n, "error", f)
+	}
 }
 
 // logStatement logs what became of a token. It never logs the subject.
