@@ -33,7 +33,7 @@ func StatusOf(revoked bool, err error) (RevocationStatus, error) {
 }
 
 // checkRevocation returns [access.Granted] if the token of s with the claims u is not revoked. introspect says
-// that s must confirm this: see [Introspect].
+// that s must cross-check the token: see [Introspect].
 func (v *Validator) checkRevocation(s *server, u *access.Unchecked) (reason access.Reason, introspect bool, err error) {
 	if v.revoked == nil {
 		return access.Granted, false, nil

@@ -118,7 +118,7 @@ func (w *walker) add(path, value string) {
 // textOf returns the text of a value that is not a group of settings. A URL loses its query.
 func textOf(value reflect.Value) (string, bool) {
 	switch {
-	case value.Kind() == reflect.Pointer: // walk follows it
+	case value.Kind() == reflect.Pointer: // walk visits the element of the pointer
 		return "", false
 	case value.Kind() == reflect.Struct && value.IsZero(): // String would say that it is invalid
 		_, isText := value.Interface().(fmt.Stringer)

@@ -24,7 +24,7 @@ type LogLine struct {
 	Stage   Stage  `json:"check,omitzero"`   // the check that refused; zero if no check did
 	Advice  Advice `json:"advice,omitzero"`
 	See     string `json:"see,omitzero"` // the page about Outcome
-	// Fields are the members of the line in their order, without those above.
+	// Fields are the members of the line in their order, without the members above.
 	Fields []LogField `json:"fields"`
 	// Named are the partner, application, server, API and route in the line, with their positions in
 	// the configuration.

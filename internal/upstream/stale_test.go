@@ -119,7 +119,7 @@ func TestIdleConnection(t *testing.T) {
 				for s.next(in) != nil {
 					_, _ = io.WriteString(conn, fine)
 					if first {
-						time.Sleep(10 * time.Millisecond) // apart from the answer
+						time.Sleep(10 * time.Millisecond) // sends the next bytes in a TCP segment of their own
 						_, _ = io.WriteString(conn, tt.said)
 						under := conn
 						if secure, ok := conn.(*tls.Conn); ok {

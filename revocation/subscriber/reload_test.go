@@ -127,7 +127,7 @@ func TestPauses(t *testing.T) {
 	}
 }
 
-// The pauses of a fleet spread over the whole time: in no hundredth of it come ten times the average.
+// The pauses of a fleet spread evenly: no hundredth of the longest pause has ten times the average number of pauses.
 func TestPausesSpread(t *testing.T) {
 	for failures, delay := range map[int]time.Duration{1: time.Second, 3: 4 * time.Second, 50: 15 * time.Second} {
 		var buckets [111]int
