@@ -108,6 +108,9 @@ func (s *Store) listen(ctx context.Context) (*pgx.Conn, error) {
 // readAdditions calls apply with the pages behind last up to the head, and last with an empty page.
 func (s *Store) readAdditions(ctx context.Context, conn *pgx.Conn, last *position, apply func(store.Page)) error {
 	began := time.Since(s.opened)
+	if err := s.pollClock(ctx, conn); err != nil {
+		return err
+	}
 	for {
 		page, err := s.pollPage(ctx, conn, last)
 		if err != nil {
@@ -127,14 +130,18 @@ func (s *Store) readAdditions(ctx context.Context, conn *pgx.Conn, last *positio
 	}
 }
 
+// pollClock compares the clocks, once in each reading of the log and not for each of its pages.
+func (s *Store) pollClock(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
+	defer cancel()
+	return s.compareClocks(ctx, conn)
+}
+
 // pollPage returns the page behind last. If the log is not the continuation of what was read, last is the beginning of
 // the log afterwards.
 func (s *Store) pollPage(ctx context.Context, conn *pgx.Conn, last *position) (page reading, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
-	if err := s.compareClocks(ctx, conn); err != nil {
-		return page, err
-	}
 	page, err = readPage(ctx, conn, *last)
 	if err != nil || last.continues(&page) {
 		return page, err
