@@ -48,7 +48,7 @@ type Receiver struct {
 	verifying chan struct{}   // has an element for each pushed token that is being verified
 	task      refresh.Task    // polls
 	log       *slog.Logger
-	refusals  logsample.Samplers // of log lines; anybody can send a token that is refused
+	refusals  logsample.Samplers // of log lines, because every client can send a token that is refused
 	metrics   serverMetrics
 	now       func() time.Time
 }
