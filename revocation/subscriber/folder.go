@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// writeInterval is the least time between two writes of the state file. A process that is killed loses the
+	// writeInterval is the least time between two writes of the state file. If a process is killed, the file lacks the
 	// revocations that came in this time.
 	writeInterval = time.Second
 	// writeRate bounds the writes in bytes per second. A million revocations are 45 MB, which are then written each 45 s.
@@ -22,7 +22,8 @@ const (
 )
 
 // A folder keeps the knowledge of a process in a file. The file is replaced as a whole, so that a process that ends during a write
-// leaves the previous file.
+// leaves the previous file. Only a file that is written at the end of the process says when the set was last known to be
+// complete: a file of a killed process may lack what the process knew.
 type folder struct {
 	path string // of the folder
 
@@ -30,8 +31,10 @@ type folder struct {
 	changes uint64     // the number of changes of the knowledge at the last write
 	size    int64      // of the file at the last write
 	tried   time.Time  // when the last write began; zero: never
-	heard   time.Time  // when the set was last known to be complete, as the file says
+	heard   time.Time  // when the set was last known to be complete, as the file says; zero: the file does not say
 	written bool       // a write has succeeded
+	known   *knowledge // what was last saved; nil before the first save
+	issuer  string     // as in the last save
 }
 
 func (f *folder) file() string { return filepath.Join(f.path, "revocations") }
@@ -73,6 +76,7 @@ func (f *folder) load(known *knowledge, issuer string, now time.Time) error {
 		return errFileFuture
 	}
 	known.restore(head.position)
+	f.heard = head.heard
 	if !head.heard.IsZero() {
 		heard := now.Add(-age)
 		known.heard.Store(&heard)
@@ -86,37 +90,50 @@ var (
 	errFileFuture = errors.New("the file is from the future: a clock has been changed")
 )
 
-// due reports whether known should be written: it has changed, or the time at which it was known to be complete has
-// become older than half of staleness. At the end of the process the bounds of the rate do not hold.
-func (f *folder) due(known *knowledge, now time.Time, staleness time.Duration, end bool) bool {
+// due reports whether known should be written: it has changed, or the file says when the set was complete. With
+// atOnce the bounds of the rate do not hold.
+func (f *folder) due(known *knowledge, now time.Time, atOnce bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	rest := max(writeInterval, time.Duration(f.size)*time.Second/writeRate)
 	switch {
 	case known.count() == 0:
 		return false
-	case end:
-		return known.count() != f.changes || !known.lastHeard().Equal(f.heard)
-	case !f.tried.IsZero() && now.Sub(f.tried) < rest:
+	case !atOnce && !f.tried.IsZero() && now.Sub(f.tried) < rest:
 		return false
 	}
-	return !f.written || known.count() != f.changes || known.lastHeard().Sub(f.heard) > staleness/2
+	return !f.written || known.count() != f.changes || !f.heard.IsZero()
 }
 
-// save replaces the file by a file with known.
+// save replaces the file by a file with known, which does not say when the set was complete.
 func (f *folder) save(known *knowledge, issuer string, now time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.tried = now
+	return f.write(known, issuer, time.Time{})
+}
+
+// write replaces the file. The caller holds f.mu.
+func (f *folder) write(known *knowledge, issuer string, heard time.Time) error {
 	// The changes and the position come first, so that an entry that is added meanwhile causes the next write.
 	changes := known.count()
-	head := saved{issuer: issuer, position: known.at(), heard: known.lastHeard()}
+	head := saved{issuer: issuer, position: known.at(), heard: heard}
 	size, err := f.replace(head, known.set)
 	if err != nil {
 		return withoutPath(err)
 	}
-	f.changes, f.size, f.heard, f.written = changes, size, head.heard, true
+	f.changes, f.size, f.heard, f.written, f.known, f.issuer = changes, size, heard, true, known, issuer
 	return nil
+}
+
+// close writes the file once more at the end of the process, when no stream brings more revocations, and has it say when the
+// set was last known to be complete. After an error the file does not say it, and the next process waits for a stream.
+func (f *folder) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.known != nil {
+		_ = f.write(f.known, f.issuer, f.known.lastHeard())
+	}
 }
 
 // replace writes a new file beside the file, and renames it.

@@ -213,14 +213,15 @@ func TestSweepStep(t *testing.T) {
 	})
 }
 
-// The file is written at most every second, more seldom if it is large, and at the end if anything has changed.
+// The file is written at most every second, more seldom if it is large, and at the start and the end if anything has
+// changed or the file says when the set was complete.
 func TestWriteRate(t *testing.T) {
 	now := time.Now()
 	k := known(t, now, everyKind()...)
 	f := &folder{path: t.TempDir()}
 	expect := func(when string, now time.Time, end, want bool) {
 		t.Helper()
-		if got := f.due(k, now, 30*time.Second, end); got != want {
+		if got := f.due(k, now, end); got != want {
 			t.Errorf("%s: due = %t, want %t", when, got, want)
 		}
 	}
@@ -233,10 +234,11 @@ func TestWriteRate(t *testing.T) {
 	expect("changed", now.Add(time.Second), false, true)
 	expect("changed at the end", now.Add(time.Millisecond), true, true)
 	check(t, f.save(k, issuer, now))
-	k.complete("e", 7, now.Add(14*time.Second))
-	expect("heard 14 s later", now.Add(14*time.Second), false, false)
 	k.complete("e", 7, now.Add(16*time.Second))
-	expect("heard 16 s later", now.Add(16*time.Second), false, true)
+	expect("heard 16 s later", now.Add(16*time.Second), false, false)
+	f.heard = now
+	expect("the file says when the set was complete", now.Add(16*time.Second), false, true)
+	expect("the file says so at the start", now, true, true)
 	f.size = 45_000_000
 	expect("a large file", now.Add(44*time.Second), false, false)
 	expect("a large file", now.Add(46*time.Second), false, true)

@@ -74,7 +74,7 @@ func New(cfg *config.Config, options Options) (*Subscriber, error) {
 	}
 	options.Metrics.hold(options.Lease)
 	if path := string(s.settings.State); path != "" {
-		s.folder, _ = reuse.Acquire(options.Lease, path, true, func(*folder) (*folder, error) { return &folder{path: path}, nil }, nil)
+		s.folder, _ = reuse.Acquire(options.Lease, path, true, func(*folder) (*folder, error) { return &folder{path: path}, nil }, (*folder).close)
 	}
 	keys := options.Keys.Key()
 	if keys == nil { // the keys are in a file or in the configuration
@@ -103,6 +103,7 @@ func (s *Subscriber) open(previous *Subscriber) (*Subscriber, error) {
 // Start follows the feed in the background until no lease holds s.
 func (s *Subscriber) Start() {
 	s.metrics.current.Store(s)
+	s.save(true) // before the first message: from now on the file no longer has all that is known
 	s.streams.Start(s.run)
 	s.upkeep.Start(s.maintain)
 }
@@ -222,9 +223,9 @@ func (s *Subscriber) logStale(err error) {
 	s.log.Error("revocations are out of date", "when_stale", string(s.settings.WhenStale), "error", err)
 }
 
-// save writes the state file if it is due, or if something has changed at the end.
-func (s *Subscriber) save(end bool) {
-	if s.folder == nil || !s.folder.due(s.known, s.now(), s.settings.MaxStaleness, end) {
+// save writes the state file if it is due. See [folder.due] for atOnce.
+func (s *Subscriber) save(atOnce bool) {
+	if s.folder == nil || !s.folder.due(s.known, s.now(), atOnce) {
 		return
 	}
 	if err := s.folder.save(s.known, s.issuer, s.now()); err != nil {
