@@ -55,6 +55,7 @@ func (f *folder) load(known *knowledge, issuer string, now time.Time) error {
 		return err
 	}
 	head, err := readState(file, func(head saved) error {
+		f.heard = head.heard
 		if head.issuer != issuer {
 			return errFileIssuer
 		}
@@ -76,7 +77,6 @@ func (f *folder) load(known *knowledge, issuer string, now time.Time) error {
 		return errFileFuture
 	}
 	known.restore(head.position)
-	f.heard = head.heard
 	if !head.heard.IsZero() {
 		heard := now.Add(-age)
 		known.heard.Store(&heard)
@@ -97,7 +97,7 @@ func (f *folder) due(known *knowledge, now time.Time, atOnce bool) bool {
 	defer f.mu.Unlock()
 	rest := max(writeInterval, time.Duration(f.size)*time.Second/writeRate)
 	switch {
-	case known.count() == 0:
+	case known.count() == 0 && f.heard.IsZero():
 		return false
 	case !atOnce && !f.tried.IsZero() && now.Sub(f.tried) < rest:
 		return false
@@ -110,7 +110,21 @@ func (f *folder) save(known *knowledge, issuer string, now time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.tried = now
-	return f.write(known, issuer, time.Time{})
+	err := f.write(known, issuer, time.Time{})
+	if err != nil && !f.heard.IsZero() {
+		f.forget(known)
+	}
+	return err
+}
+
+// forget removes a file that says when the set was complete and cannot be replaced, as on a full disk. If the file cannot be
+// removed either, the time in it does not count in this process. The caller holds f.mu.
+func (f *folder) forget(known *knowledge) {
+	if os.Remove(f.file()) == nil {
+		f.heard = time.Time{}
+	} else if known.loaded.Swap(nil) != nil {
+		known.heard.Store(nil)
+	}
 }
 
 // write replaces the file. The caller holds f.mu.

@@ -267,6 +267,34 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// The first write of a process removes from the file when the set was complete, also if the set is empty. A file that cannot
+// be replaced is removed.
+func TestFirstWrite(t *testing.T) {
+	now := time.Now()
+	for name, blocked := range map[string]bool{"empty set": false, "blocked": true} {
+		t.Run(name, func(t *testing.T) {
+			before := &folder{path: t.TempDir()}
+			check(t, before.save(known(t, now), issuer, now))
+			before.close()
+			f, k := &folder{path: before.path}, newKnowledge()
+			check(t, f.load(k, issuer, now))
+			if !k.isFresh(now, time.Minute) || !f.due(k, now, true) {
+				t.Errorf("after an orderly stop: fresh %t, due %t; want true, true", k.isFresh(now, time.Minute), f.due(k, now, true))
+			}
+			if blocked {
+				check(t, os.MkdirAll(filepath.Join(f.file()+".new", "full"), 0o700))
+			}
+			if err := f.save(k, issuer, now); (err != nil) != blocked {
+				t.Errorf("save = %v, want an error: %t", err, blocked)
+			}
+			killed := newKnowledge()
+			if err := f.load(killed, issuer, now); errors.Is(err, fs.ErrNotExist) != blocked || !killed.lastHeard().IsZero() {
+				t.Errorf("after a kill: load = %v, complete at %v; want the zero time", err, killed.lastHeard())
+			}
+		})
+	}
+}
+
 // A file that cannot be read or written is logged, and the revocations come from the issuer.
 func TestUnusableFolder(t *testing.T) {
 	dir := t.TempDir()
