@@ -77,14 +77,18 @@ func statusBy(by revocation.Kind, unknown error) (validate.RevocationStatus, err
 
 // RevocationsNote says which revocations a command that does not serve may lack, or is "" if such a command has all.
 func (s *state) RevocationsNote() string {
-	switch {
-	case s.subscriber == nil:
+	if s.subscriber == nil {
 		return ""
-	case s.subscriber.Status().LastSync.IsZero():
+	}
+	known := s.subscriber.Status()
+	switch {
+	case known.Position.Epoch == "":
 		return "the revocations of the feed are not known to this command: a running gate may refuse the token or the certificate as revoked"
+	case known.LastSync.IsZero(): // the file of a running gate does not say when its revocations were complete
+		return fmt.Sprintf("the revocations are from the folder %s: a running gate may know more of them", s.cfg.Revocations.State)
 	}
 	return fmt.Sprintf("the revocations are from the folder %s, as of %s: a running gate may know more of them",
-		s.cfg.Revocations.State, s.subscriber.Status().LastSync.UTC().Format(time.RFC3339))
+		s.cfg.Revocations.State, known.LastSync.UTC().Format(time.RFC3339))
 }
 
 // feedStatus returns a function that returns the status of a token by the feed of revocations. In a command that does
