@@ -4,7 +4,9 @@
 package authserver
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -124,6 +126,20 @@ func (s *Server) CanReuse(previous *Server) bool {
 		!slices.ContainsFunc(previous.settings.Connection.InsecureHTTPHosts, func(h config.Host) bool {
 			return !slices.Contains(s.settings.Connection.InsecureHTTPHosts, h)
 		})
+}
+
+// Trust returns the SHA-256 of what s accepts besides https with a certificate of the system's anchors: the configured anchors
+// and the insecure settings. If it is the same as that of another Server of the issuer, each may use what the other has fetched.
+func (s *Server) Trust() [sha256.Size]byte {
+	var lines []string
+	for sum := range s.anchors.sums {
+		lines = append(lines, fmt.Sprintf("anchor %x\n", sum))
+	}
+	for _, host := range s.settings.Connection.InsecureHTTPHosts {
+		lines = append(lines, fmt.Sprintf("host %s\n", host))
+	}
+	slices.Sort(lines)
+	return sha256.Sum256(fmt.Appendf(nil, "%t %t %s", s.anchors.pool != nil, s.settings.Connection.InsecureLoopbackHTTP, lines))
 }
 
 // canReuseMetadata reports whether previous read all members of the metadata that s needs. Which member

@@ -34,7 +34,7 @@ type folder struct {
 	heard   time.Time  // when the set was last known to be complete, as the file says; zero: the file does not say
 	written bool       // a write has succeeded
 	known   *knowledge // what was last saved; nil before the first save
-	issuer  string     // as in the last save
+	source  string     // as in the last save
 }
 
 func (f *folder) file() string { return filepath.Join(f.path, "revocations") }
@@ -42,7 +42,7 @@ func (f *folder) file() string { return filepath.Join(f.path, "revocations") }
 // load adds the entries of the file to known. It returns a missing file as an error that wraps fs.ErrNotExist. After any
 // other error the file is as if it did not exist, except for a file with a time after now: its entries count, and its
 // time and its position do not.
-func (f *folder) load(known *knowledge, issuer string, now time.Time) error {
+func (f *folder) load(known *knowledge, source string, now time.Time) error {
 	file, err := openState(f.file())
 	if err != nil {
 		return withoutPath(err)
@@ -56,8 +56,8 @@ func (f *folder) load(known *knowledge, issuer string, now time.Time) error {
 	}
 	head, err := readState(file, func(head saved) error {
 		f.heard = head.heard
-		if head.issuer != issuer {
-			return errFileIssuer
+		if head.source != source {
+			return errFileSource
 		}
 		return nil
 	}, func(e revocation.Entry) error {
@@ -86,13 +86,13 @@ func (f *folder) load(known *knowledge, issuer string, now time.Time) error {
 }
 
 var (
-	errFileIssuer = errors.New("the file has the revocations of another issuer")
+	errFileSource = errors.New("the file has the revocations of another issuer, or other anchors or keys were accepted")
 	errFileFuture = errors.New("the file is from the future: a clock has been changed")
 )
 
-// due reports whether known should be written: it has changed, or the file says when the set was complete. With
-// atOnce the bounds of the rate do not hold.
-func (f *folder) due(known *knowledge, now time.Time, atOnce bool) bool {
+// due reports whether known should be written: it has changed, the file has something else, or the file says when the set was
+// complete. With atOnce the bounds of the rate do not hold.
+func (f *folder) due(known *knowledge, source string, now time.Time, atOnce bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	rest := max(writeInterval, time.Duration(f.size)*time.Second/writeRate)
@@ -102,15 +102,15 @@ func (f *folder) due(known *knowledge, now time.Time, atOnce bool) bool {
 	case !atOnce && !f.tried.IsZero() && now.Sub(f.tried) < rest:
 		return false
 	}
-	return !f.written || known.count() != f.changes || !f.heard.IsZero()
+	return !f.written || known.count() != f.changes || known != f.known || source != f.source || !f.heard.IsZero()
 }
 
 // save replaces the file by a file with known, which does not say when the set was complete.
-func (f *folder) save(known *knowledge, issuer string, now time.Time) error {
+func (f *folder) save(known *knowledge, source string, now time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.tried = now
-	err := f.write(known, issuer, time.Time{})
+	err := f.write(known, source, time.Time{})
 	if err != nil && !f.heard.IsZero() {
 		f.forget(known)
 	}
@@ -128,15 +128,15 @@ func (f *folder) forget(known *knowledge) {
 }
 
 // write replaces the file. The caller holds f.mu.
-func (f *folder) write(known *knowledge, issuer string, heard time.Time) error {
+func (f *folder) write(known *knowledge, source string, heard time.Time) error {
 	// The changes and the position come first, so that an entry that is added meanwhile causes the next write.
 	changes := known.count()
-	head := saved{issuer: issuer, position: known.at(), heard: heard}
+	head := saved{source: source, position: known.at(), heard: heard}
 	size, err := f.replace(head, known.set)
 	if err != nil {
 		return withoutPath(err)
 	}
-	f.changes, f.size, f.heard, f.written, f.known, f.issuer = changes, size, heard, true, known, issuer
+	f.changes, f.size, f.heard, f.written, f.known, f.source = changes, size, heard, true, known, source
 	return nil
 }
 
@@ -146,7 +146,7 @@ func (f *folder) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.known != nil {
-		_ = f.write(f.known, f.issuer, f.known.lastHeard())
+		_ = f.write(f.known, f.source, f.known.lastHeard())
 	}
 }
 

@@ -87,7 +87,7 @@ func FuzzEvents(f *testing.F) {
 func FuzzStateFile(f *testing.F) {
 	k := known(f, time.Now(), everyKind()...)
 	var file bytes.Buffer
-	check(f, writeState(&file, saved{issuer: issuer, position: k.at(), heard: k.lastHeard()}, k.set.Each))
+	check(f, writeState(&file, saved{source: issuer, position: k.at(), heard: k.lastHeard()}, k.set.Each))
 	for content, ok := range map[string]bool{
 		file.String()[:file.Len()-sha256.Size]:                 true,
 		fileVersion:                                            false,

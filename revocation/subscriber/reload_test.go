@@ -221,7 +221,7 @@ func TestWriteRate(t *testing.T) {
 	f := &folder{path: t.TempDir()}
 	expect := func(when string, now time.Time, end, want bool) {
 		t.Helper()
-		if got := f.due(k, now, end); got != want {
+		if got := f.due(k, issuer, now, end); got != want {
 			t.Errorf("%s: due = %t, want %t", when, got, want)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 
 // The state file has, after the line with its version:
 //
-//	text     the issuer identifier
+//	text     the source: the issuer identifier, a space, and the SHA-256 of the trusted anchors and keys in hex
 //	text     the epoch of the position
 //	uvarint  the number of the position
 //	varint   when the set was last known to be complete, Unix milliseconds; 0: never
@@ -27,7 +27,7 @@ const fileVersion = "tallygate revocations 1\n"
 
 // A saved has the content of a state file, apart from the entries.
 type saved struct {
-	issuer   string
+	source   string // see sourceOf
 	position revocation.Position
 	heard    time.Time // zero: never
 }
@@ -48,7 +48,7 @@ func writeState(w io.Writer, head saved, each func(yield func(revocation.Entry) 
 		scratch = append(binary.AppendUvarint(scratch, uint64(len(s))), s...)
 	}
 	scratch = append(scratch, fileVersion...)
-	text(head.issuer)
+	text(head.source)
 	text(head.position.Epoch)
 	scratch = binary.AppendUvarint(scratch, head.position.Seq)
 	scratch = binary.AppendVarint(scratch, unixMilli(head.heard))
@@ -101,7 +101,7 @@ func readState(file io.ReadSeeker, check func(saved) error, add func(revocation.
 	}
 	in := &stateReader{Reader: bufio.NewReaderSize(io.LimitReader(file, size), 64<<10)}
 	in.version()
-	head := saved{issuer: in.text(), position: revocation.Position{Epoch: in.text(), Seq: in.uvarint()}}
+	head := saved{source: in.text(), position: revocation.Position{Epoch: in.text(), Seq: in.uvarint()}}
 	if heard := in.varint(); heard != 0 {
 		head.heard = time.UnixMilli(heard)
 	}

@@ -18,6 +18,8 @@ import (
 
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/gatetest"
+	"github.com/tallygate/tallygate/internal/reuse"
+	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/revocation"
 )
 
@@ -128,7 +130,7 @@ func TestUnusableFile(t *testing.T) {
 	}{
 		"good":           {want: nil, entries: 6},
 		"missing":        {spoil: func(t *testing.T, path string) { check(t, os.Remove(path)) }, want: fs.ErrNotExist},
-		"another issuer": {issuer: issuer + "/", want: errFileIssuer},
+		"another issuer": {issuer: issuer + "/", want: errFileSource},
 		"future":         {now: now.Add(-time.Minute), want: errFileFuture, entries: 6},
 		"mode":           {spoil: func(t *testing.T, path string) { check(t, os.Chmod(path, 0o660)) }, want: errFileMode},
 		"link": {spoil: func(t *testing.T, path string) {
@@ -188,7 +190,7 @@ func TestFailedWrite(t *testing.T) {
 	}
 	if file, err := os.OpenFile("/dev/full", os.O_WRONLY, 0); err == nil {
 		defer func() { _ = file.Close() }()
-		if err := writeState(file, saved{issuer: issuer}, got.set.Each); !errors.Is(err, syscall.ENOSPC) {
+		if err := writeState(file, saved{source: issuer}, got.set.Each); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("writeState on a full disk = %v, want ENOSPC", err)
 		}
 	}
@@ -278,8 +280,8 @@ func TestFirstWrite(t *testing.T) {
 			before.close()
 			f, k := &folder{path: before.path}, newKnowledge()
 			check(t, f.load(k, issuer, now))
-			if !k.isFresh(now, time.Minute) || !f.due(k, now, true) {
-				t.Errorf("after an orderly stop: fresh %t, due %t; want true, true", k.isFresh(now, time.Minute), f.due(k, now, true))
+			if !k.isFresh(now, time.Minute) || !f.due(k, issuer, now, true) {
+				t.Errorf("after an orderly stop: fresh %t, due %t; want true, true", k.isFresh(now, time.Minute), f.due(k, issuer, now, true))
 			}
 			if blocked {
 				check(t, os.MkdirAll(filepath.Join(f.file()+".new", "full"), 0o700))
@@ -306,17 +308,81 @@ func TestUnusableFolder(t *testing.T) {
 		c.heartbeat(1)
 		c.idle()
 	})
+	var source string
 	for path, message := range map[string]string{dir: "not used", filepath.Join(dir, "file"): "not written"} {
 		g := s.open(t, gateOptions{edit: func(r *config.Revocations) { r.State = config.Path(path) }})
 		g.current()
 		if !g.revoked("a") {
 			t.Error("a is not revoked")
 		}
+		source = g.source
 		g.lease.Release()
 		g.log.Wait(t, "file of revocations "+message)
 	}
 	f := &folder{path: dir}
-	if err := f.load(newKnowledge(), issuer, time.Now()); err != nil {
+	if err := f.load(newKnowledge(), source, time.Now()); err != nil {
 		t.Errorf("the file after the gate has replaced it: %v, want no error", err)
+	}
+}
+
+// What a gate knows is not used once it no longer accepts an anchor or a key that it accepted before: an attacker
+// who had the anchor or the key may have sent a position that leaves out revocations. It makes no difference whether the gate reloads or restarts.
+func TestDistrustedState(t *testing.T) {
+	s := newIssuer(t, steady)
+	rogue := filepath.Join(s.dir, "rogue.pem")
+	gatetest.WriteFile(t, rogue, newIssuer(t, steady).ca.CertPEM())
+	keys := func(name string, signers ...*testpki.Signer) config.Path {
+		path := filepath.Join(s.dir, name)
+		gatetest.WriteFile(t, path, testpki.KeySet(signers...))
+		return config.Path(path)
+	}
+	one, two := keys("one.json", key), keys("two.json", key, testpkiSigner())
+	anchors := func(c *config.AuthorizationServer) {
+		c.Connection.Trust = append(c.Connection.Trust, config.Path(rogue))
+	}
+	file := func(path config.Path) func(*config.AuthorizationServer) {
+		return func(c *config.AuthorizationServer) { c.KeySet.URL, c.KeySet.File = nil, path }
+	}
+	for name, tt := range map[string]struct {
+		before, after func(*config.AuthorizationServer)
+		restart, keep bool
+	}{
+		"reload without an anchor":   {before: anchors},
+		"restart without an anchor":  {before: anchors, restart: true},
+		"reload without a key":       {before: file(two), after: file(one)},
+		"restart without a key":      {before: file(two), after: file(one), restart: true},
+		"reload to a key set by URL": {before: file(one)},
+		"reload with another anchor": {after: anchors, keep: true},
+		"reload with another key":    {before: file(one), after: file(two), keep: true},
+		"restart":                    {before: anchors, after: anchors, restart: true, keep: true},
+		"restart with the same keys": {before: file(two), after: file(two), restart: true, keep: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool, state := new(reuse.Pool), config.Path(t.TempDir())
+			edit := func(r *config.Revocations) { r.State = state }
+			first := s.open(t, gateOptions{pool: pool, edit: edit, server: tt.before})
+			first.current()
+			first.save(true)
+			if tt.restart {
+				first.lease.Release()
+			}
+			next := s.open(t, gateOptions{pool: pool, edit: edit, server: tt.after, stopped: true})
+			if got := next.Status(); next.revoked("a") != tt.keep || (got.Position.Epoch != "") != tt.keep || !tt.keep && !got.LastSync.IsZero() {
+				t.Errorf("a revoked %t, position %v, complete at %v; want a known position: %t", next.revoked("a"), got.Position, got.LastSync, tt.keep)
+			}
+		})
+	}
+}
+
+// A file has the knowledge of the Subscriber that wrote last. After a reload that replaces the knowledge, it is written again,
+// even if both have seen the same number of changes.
+func TestReplacedKnowledge(t *testing.T) {
+	now := time.Now()
+	f := &folder{path: t.TempDir()}
+	old, current := known(t, now.Add(-20*time.Second), token("a")), known(t, now, token("b"))
+	check(t, f.save(current, issuer, now))
+	check(t, f.save(old, issuer, now)) // at the close of the previous Subscriber
+	if !f.due(current, issuer, now, true) {
+		t.Error("due = false, want true: the file has what another Subscriber knows")
 	}
 }

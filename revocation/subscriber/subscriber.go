@@ -3,12 +3,16 @@
 package subscriber
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,6 +43,8 @@ type Subscriber struct {
 	feeds    []*url.URL
 	server   *authserver.Server
 	keys     *jwks.Source
+	pinned   map[jwks.Fingerprint]bool // the keys that the configuration has; nil: they are fetched
+	source   string                    // as sourceOf returns it
 	known    *knowledge
 	folder   *folder // nil: nothing is kept on disk
 	log      *slog.Logger
@@ -78,15 +84,17 @@ func New(cfg *config.Config, options Options) (*Subscriber, error) {
 	}
 	keys := options.Keys.Key()
 	if keys == nil { // the keys are in a file or in the configuration
-		keys = options.Keys.Latest().Fingerprints()
+		s.pinned = options.Keys.Latest().Fingerprints()
+		keys = s.pinned
 	}
+	s.source = sourceOf(s.issuer, s.server, s.pinned)
 	key := []any{s.settings, s.issuer, server.Algorithms, options.Server.Key(), keys}
 	return reuse.Acquire(options.Lease, string(server.Name), key, s.open, (*Subscriber).close)
 }
 
 // open returns s with the knowledge of previous or of the state file.
 func (s *Subscriber) open(previous *Subscriber) (*Subscriber, error) {
-	if previous != nil && previous.issuer == s.issuer && s.server.CanReuse(previous.server) {
+	if previous != nil && s.canReuse(previous) {
 		s.known = previous.known
 		return s, nil
 	}
@@ -94,10 +102,34 @@ func (s *Subscriber) open(previous *Subscriber) (*Subscriber, error) {
 	if s.folder == nil {
 		return s, nil
 	}
-	if err := s.folder.load(s.known, s.issuer, s.now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.folder.load(s.known, s.source, s.now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn("file of revocations not used; all revocations are fetched", "file", s.folder.file(), "error", err)
 	}
 	return s, nil
+}
+
+// canReuse reports whether s may use what previous knows: s still accepts every anchor and key that previous accepted. An
+// attacker who had an anchor or key that s no longer accepts may have sent a position that leaves out revocations.
+func (s *Subscriber) canReuse(previous *Subscriber) bool {
+	if (s.pinned == nil) != (previous.pinned == nil) {
+		return false
+	}
+	for key := range previous.pinned {
+		if !s.pinned[key] {
+			return false
+		}
+	}
+	return previous.issuer == s.issuer && s.server.CanReuse(previous.server)
+}
+
+// sourceOf returns the text that says, in the state file, from whom the revocations are: the issuer, and the anchors and keys
+// that were accepted. The file does not tell whether an anchor was added or removed, so it is used only if they are the same.
+func sourceOf(issuer string, server *authserver.Server, pinned map[jwks.Fingerprint]bool) string {
+	trust := server.Trust()
+	for _, key := range slices.SortedFunc(maps.Keys(pinned), func(a, b jwks.Fingerprint) int { return bytes.Compare(a[:], b[:]) }) {
+		trust = sha256.Sum256(append(trust[:], key[:]...))
+	}
+	return fmt.Sprintf("%s %x", issuer, trust)
 }
 
 // Start follows the feed in the background until no lease holds s.
@@ -225,10 +257,10 @@ func (s *Subscriber) logStale(err error) {
 
 // save writes the state file if it is due. See [folder.due] for atOnce.
 func (s *Subscriber) save(atOnce bool) {
-	if s.folder == nil || !s.folder.due(s.known, s.now(), atOnce) {
+	if s.folder == nil || !s.folder.due(s.known, s.source, s.now(), atOnce) {
 		return
 	}
-	if err := s.folder.save(s.known, s.issuer, s.now()); err != nil {
+	if err := s.folder.save(s.known, s.source, s.now()); err != nil {
 		if n := s.samples.Add("file", s.now()); n > 0 {
 			s.log.Warn("file of revocations not written", "file", s.folder.file(), "error", err)
 		}
