@@ -28,7 +28,21 @@ func (c *Config) CheckReload(next *Config) error {
 	default:
 		k.immutable("issuer", before != nil, after != nil)
 	}
+	k.immutableEvents(c.AuthorizationServers, next.AuthorizationServers)
 	return k.faults.Err()
+}
+
+// immutableEvents records a fault for each folder of security events that a reload changes. A server does not send
+// acknowledged events again, so with another folder the gate would forget revocations.
+func (k *checker) immutableEvents(before, after []AuthorizationServer) {
+	for i := range after {
+		for j := range before {
+			now, was := &after[i], &before[j]
+			if now.Issuer == was.Issuer && now.SecurityEvents != nil && was.SecurityEvents != nil {
+				k.immutable(strictyaml.Index("authorization_servers", i)+".security_events.state", was.SecurityEvents.State, now.SecurityEvents.State)
+			}
+		}
+	}
 }
 
 // immutableACME checks all settings of ACME except the settings that can change: the domains and the

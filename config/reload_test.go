@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -67,6 +68,31 @@ func TestCheckReload(t *testing.T) {
 		edit(next)
 		if err := before.CheckReload(next); err == nil || !strings.Contains(err.Error(), ": "+name+": cannot change") {
 			t.Errorf("CheckReload: %v, want a fault of %q alone", err, name)
+		}
+	}
+}
+
+// A reload does not change the folder of security events: their server does not send acknowledged events again, so the gate
+// would forget revocations.
+func TestCheckReloadSecurityEvents(t *testing.T) {
+	with := func(name Name, events *SecurityEvents) *Config {
+		return &Config{AuthorizationServers: []AuthorizationServer{
+			{Name: "first", Issuer: "https://first.example"}, {Name: name, Issuer: "https://as.example", SecurityEvents: events},
+		}}
+	}
+	before := with("as", &SecurityEvents{State: "a"})
+	for name, c := range map[string]struct {
+		next    *Config
+		refused bool
+	}{
+		"another folder":          {with("as", &SecurityEvents{State: "b"}), true},
+		"another folder and name": {with("renamed", &SecurityEvents{State: "b"}), true},
+		"the same folder":         {with("renamed", &SecurityEvents{State: "a", MaxStaleness: time.Hour}), false},
+		"no events":               {with("as", nil), false},
+	} {
+		err := before.CheckReload(c.next)
+		if c.refused != (err != nil) || err != nil && !strings.Contains(err.Error(), "authorization_servers[1].security_events.state: cannot change") {
+			t.Errorf("%s: CheckReload = %v, want an error: %t", name, err, c.refused)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/gatetest"
+	"github.com/tallygate/tallygate/internal/testpki"
 	"github.com/tallygate/tallygate/revocation"
 )
 
@@ -258,5 +259,23 @@ func TestCredentials(t *testing.T) {
 		if got, err := authorization(&a); err == nil {
 			t.Errorf("authorization(%+v) = %q, want an error", a, got)
 		}
+	}
+}
+
+// After a reload without an anchor, the time of the last poll does not count: an attacker who had the anchor may have
+// answered the poll.
+func TestDistrustedPoll(t *testing.T) {
+	s := newTransmitter(t)
+	rogue := filepath.Join(t.TempDir(), "rogue.pem")
+	gatetest.WriteFile(t, rogue, testpki.NewCA("withdrawn CA").CertPEM())
+	both := func(c *config.AuthorizationServer) {
+		c.Connection.Trust = append(c.Connection.Trust, config.Path(rogue))
+	}
+	first, same, next := s.receiver(t, both), s.receiver(t, both), s.receiver(t)
+	if !same.continues(first.Receiver) || !first.continues(next.Receiver) {
+		t.Error("continues = false with the same anchors or another anchor, want true")
+	}
+	if next.continues(first.Receiver) {
+		t.Error("continues = true without an anchor of the previous receiver, want false")
 	}
 }

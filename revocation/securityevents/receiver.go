@@ -87,11 +87,11 @@ func (r *Receiver) key() any {
 }
 
 // continues reports whether r receives the stream that previous received, so that the time of the last poll
-// remains valid.
+// remains valid. r must accept every anchor that previous accepted.
 func (r *Receiver) continues(previous *Receiver) bool {
 	now, before := &r.settings, &previous.settings
 	return r.issuer == previous.issuer && now.Audience == before.Audience && now.Poll != nil && before.Poll != nil &&
-		reflect.DeepEqual(now.Poll.Endpoint, before.Poll.Endpoint)
+		reflect.DeepEqual(now.Poll.Endpoint, before.Poll.Endpoint) && r.remote.CanReuse(previous.remote)
 }
 
 // checkFiles returns an error if a file with credentials is broken.
