@@ -15,8 +15,8 @@ const (
 	maxLine = revocation.MaxEvent + 64
 	// maxFields bounds the lines of an event. An event of the feed has the lines event, id and data.
 	maxFields = 8
-	// eventTimeout bounds the time from the first byte of an event to its last byte. An event of 512 KiB
-	// takes that time at 17 KiB/s.
+	// eventTimeout bounds the time from the first byte of an event to its last byte. The largest event needs
+	// 512 KiB / 30 s = 17 KiB/s.
 	eventTimeout = 30 * time.Second
 	// Comments and empty lines keep a connection alive while there is no event. Between two events they may have
 	// commentBurst bytes, and commentRate bytes more in each second. A comment each second has some ten bytes.

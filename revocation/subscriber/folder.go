@@ -27,21 +27,21 @@ const (
 type folder struct {
 	path string // of the folder
 
-	mu      sync.Mutex // held during a write; the Subscribers of two configurations may share the folder
-	changes uint64     // the number of changes of the knowledge at the last write
-	size    int64      // of the file at the last write
-	tried   time.Time  // when the last write began; zero: never
-	heard   time.Time  // when the set was last known to be complete, as the file says; zero: the file does not say
-	written bool       // a write has succeeded
-	known   *knowledge // what was last saved; nil before the first save
-	source  string     // as in the last save
+	mu         sync.Mutex // held during a write; the Subscribers of two configurations may share the folder
+	changes    uint64     // the number of changes of the knowledge at the last write
+	size       int64      // of the file at the last write
+	tried      time.Time  // when the last write began; zero: never
+	completeAt time.Time  // when the set was last known to be complete, as the file says; zero: the file does not say
+	written    bool       // a write has succeeded
+	known      *knowledge // the argument of the last save; nil before the first save
+	source     string     // as in the last save
 }
 
 func (f *folder) file() string { return filepath.Join(f.path, "revocations") }
 
 // load adds the entries of the file to known. It returns a missing file as an error that wraps fs.ErrNotExist. After any
-// other error the file is as if it did not exist, except for a file with a time after now: its entries count, and its
-// time and its position do not.
+// other error the file is as if it did not exist, except for a file with a time after now: its entries are used, and its
+// time and its position are not.
 func (f *folder) load(known *knowledge, source string, now time.Time) error {
 	file, err := openState(f.file())
 	if err != nil {
@@ -54,8 +54,8 @@ func (f *folder) load(known *knowledge, source string, now time.Time) error {
 		entries = entries[:0]
 		return err
 	}
-	head, err := readState(file, func(head saved) error {
-		f.heard = head.heard
+	head, err := readState(file, func(head fileHead) error {
+		f.completeAt = head.completeAt
 		if head.source != source {
 			return errFileSource
 		}
@@ -72,14 +72,14 @@ func (f *folder) load(known *knowledge, source string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	age := now.Round(0).Sub(head.heard) // by the clock of the machine, because the file is of another process
+	age := now.Round(0).Sub(head.completeAt) // by the clock of the machine, because the file is of another process
 	if age < 0 {
 		return errFileFuture
 	}
 	known.restore(head.position)
-	if !head.heard.IsZero() {
-		heard := now.Add(-age)
-		known.heard.Store(&heard)
+	if !head.completeAt.IsZero() {
+		completeAt := now.Add(-age)
+		known.completeAt.Store(&completeAt)
 		known.loaded.Store(&now)
 	}
 	return nil
@@ -90,19 +90,19 @@ var (
 	errFileFuture = errors.New("the file is from the future: a clock has been changed")
 )
 
-// due reports whether known should be written: it has changed, the file has something else, or the file says when the set was
-// complete. With atOnce the bounds of the rate do not hold.
+// due reports whether known should be written: it has changed, the file has something else, or the file says when the set
+// was complete. With atOnce, due ignores writeInterval and writeRate.
 func (f *folder) due(known *knowledge, source string, now time.Time, atOnce bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	rest := max(writeInterval, time.Duration(f.size)*time.Second/writeRate)
 	switch {
-	case known.count() == 0 && f.heard.IsZero():
+	case known.count() == 0 && f.completeAt.IsZero():
 		return false
 	case !atOnce && !f.tried.IsZero() && now.Sub(f.tried) < rest:
 		return false
 	}
-	return !f.written || known.count() != f.changes || known != f.known || source != f.source || !f.heard.IsZero()
+	return !f.written || known.count() != f.changes || known != f.known || source != f.source || !f.completeAt.IsZero()
 }
 
 // save replaces the file by a file with known, which does not say when the set was complete.
@@ -111,47 +111,48 @@ func (f *folder) save(known *knowledge, source string, now time.Time) error {
 	defer f.mu.Unlock()
 	f.tried = now
 	err := f.write(known, source, time.Time{})
-	if err != nil && !f.heard.IsZero() {
+	if err != nil && !f.completeAt.IsZero() {
 		f.forget(known)
 	}
 	return err
 }
 
 // forget removes a file that says when the set was complete and cannot be replaced, as on a full disk. If the file cannot be
-// removed either, the time in it does not count in this process. The caller holds f.mu.
+// removed either, this process ignores the time in the file. The caller holds f.mu.
 func (f *folder) forget(known *knowledge) {
 	if os.Remove(f.file()) == nil {
-		f.heard = time.Time{}
+		f.completeAt = time.Time{}
 	} else if known.loaded.Swap(nil) != nil {
-		known.heard.Store(nil)
+		known.completeAt.Store(nil)
 	}
 }
 
 // write replaces the file. The caller holds f.mu.
-func (f *folder) write(known *knowledge, source string, heard time.Time) error {
-	// The changes and the position come first, so that an entry that is added meanwhile causes the next write.
+func (f *folder) write(known *knowledge, source string, completeAt time.Time) error {
+	// The changes and the position are read before the entries, so that an entry that is added during the
+	// write causes another write.
 	changes := known.count()
-	head := saved{source: source, position: known.at(), heard: heard}
+	head := fileHead{source: source, position: known.readPosition(), completeAt: completeAt}
 	size, err := f.replace(head, known.set)
 	if err != nil {
 		return withoutPath(err)
 	}
-	f.changes, f.size, f.heard, f.written, f.known, f.source = changes, size, heard, true, known, source
+	f.changes, f.size, f.completeAt, f.written, f.known, f.source = changes, size, completeAt, true, known, source
 	return nil
 }
 
-// close writes the file once more at the end of the process, when no stream brings more revocations, and has it say when the
-// set was last known to be complete. After an error the file does not say it, and the next process waits for a stream.
+// close writes the file once more at the end of the process, after the last message of the stream, with the time at which
+// the set was last known to be complete. After an error the file lacks this time, and the next process waits for a stream.
 func (f *folder) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.known != nil {
-		_ = f.write(f.known, f.source, f.known.lastHeard())
+		_ = f.write(f.known, f.source, f.known.lastComplete())
 	}
 }
 
 // replace writes a new file beside the file, and renames it.
-func (f *folder) replace(head saved, set *revocation.Set) (size int64, err error) {
+func (f *folder) replace(head fileHead, set *revocation.Set) (size int64, err error) {
 	if err := os.MkdirAll(f.path, 0o700); err != nil {
 		return 0, err
 	}

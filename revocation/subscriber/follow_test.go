@@ -13,7 +13,7 @@ import (
 	"github.com/tallygate/tallygate/revocation"
 )
 
-// A gate takes over a snapshot, then live revocations, and after a cut continues where it was.
+// A gate applies a snapshot, then live revocations, and continues at its position after a lost connection.
 func TestFollow(t *testing.T) {
 	cut := make(chan struct{})
 	s := newIssuer(t, func(c *connection) {
@@ -71,7 +71,7 @@ func TestLastEvents(t *testing.T) {
 	}
 }
 
-// A message after messages that are missing applies nothing, and the next stream begins at the position before them.
+// A message after a gap has no effect, and the next stream begins at the position before the gap.
 func TestGap(t *testing.T) {
 	for name, send := range map[string]func(c *connection){
 		"set":           func(c *connection) { c.set(3, token("b")) },
@@ -87,7 +87,7 @@ func TestGap(t *testing.T) {
 					c.snapshot(1, token("a"))
 					c.heartbeat(1)
 					send(c)
-				case 1, 2: // the same again
+				case 1, 2: // the same message again
 					send(c)
 				default:
 					c.batch(M{"epoch": "f", "seq": 9, "snapshot": 1, "last": true, "entries": []any{token("b")}})
@@ -108,7 +108,8 @@ func TestGap(t *testing.T) {
 	}
 }
 
-// A gate does not take an issuer for complete that has read less of the log than the gate knows.
+// A heartbeat below the position of the gate does not make the set complete: this issuer has read less of the
+// log than the gate.
 func TestIssuerBehind(t *testing.T) {
 	more := make(chan struct{})
 	s := newIssuer(t, func(c *connection) {
@@ -133,7 +134,7 @@ func TestIssuerBehind(t *testing.T) {
 }
 
 // A database that was restored from a backup has a shorter log, which its issuer sends as a snapshot. The gate follows the
-// shorter log and keeps what it knows.
+// shorter log and keeps its revocations.
 func TestRestoredLog(t *testing.T) {
 	s := newIssuer(t, func(c *connection) {
 		c.begin()
@@ -233,7 +234,7 @@ func slicesRepeat(v any, n int) []any {
 	return list
 }
 
-// An old message that comes again changes nothing.
+// A repeated old message has no effect.
 func TestReplay(t *testing.T) {
 	s := newIssuer(t, func(c *connection) {
 		c.begin()
@@ -250,7 +251,7 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// Half a snapshot applies its revocations, and the next stream begins without a position.
+// The revocations of an incomplete snapshot take effect, and the next stream begins without a position.
 func TestCutSnapshot(t *testing.T) {
 	s := newIssuer(t, func(c *connection) {
 		c.begin()
@@ -270,7 +271,7 @@ func TestCutSnapshot(t *testing.T) {
 	}
 }
 
-// A key that the gate does not know yet is fetched.
+// The gate fetches the key set again for a message that is signed by a new key.
 func TestKeyRotation(t *testing.T) {
 	next := testpkiSigner()
 	var s *issuerServer
@@ -288,7 +289,7 @@ func TestKeyRotation(t *testing.T) {
 	}
 }
 
-// What an issuer sends is bounded, and what does not look like a feed ends the connection.
+// A response that exceeds a bound or is not a stream of the feed's events ends the connection.
 func TestHostileStreams(t *testing.T) {
 	answer := func(header map[string]string, status int) func(c *connection) {
 		return func(c *connection) {
@@ -366,7 +367,7 @@ func (p *pausingReader) Read(b []byte) (int, error) {
 	return p.Reader.Read(b[:1])
 }
 
-// A snapshot without an end is cut.
+// A snapshot with more than maxParts parts is an error.
 func TestEndlessSnapshot(t *testing.T) {
 	s := &stream{issuer: issuer, known: newKnowledge(), now: time.Now}
 	m := &revocation.Batch{Issuer: issuer, IssuedAt: revocation.Seconds{Time: time.Now()}, Epoch: "e", Seq: 1}
@@ -380,7 +381,7 @@ func TestEndlessSnapshot(t *testing.T) {
 	}
 }
 
-// A set that is full is stale at once, and fresh again when old entries have made room.
+// A full set is stale at once, and fresh again after the removal of old entries.
 func TestFullSet(t *testing.T) {
 	s := newIssuer(t, func(c *connection) {
 		c.begin()
@@ -392,7 +393,7 @@ func TestFullSet(t *testing.T) {
 	g.known.set = revocation.NewSetFor(1)
 	check(t, g.Set().Add(revocation.Entry{Kind: revocation.Token, Subject: strings.Repeat("x", 32), Until: time.Now().Add(time.Minute)}))
 	now := time.Now()
-	g.known.heard.Store(&now)
+	g.known.completeAt.Store(&now)
 	g.Start()
 	gatetest.Eventually(t, "a full set", func() bool { return errors.Is(g.Current(), revocation.ErrFull) && g.Status().Full })
 	gatetest.Eventually(t, "full messages", func() bool { return g.count(full) >= 2 })

@@ -54,8 +54,8 @@ var streams = []struct {
 	{"data: " + strings.Repeat("x", revocation.MaxEvent) + "\n\n", []event{{"", strings.Repeat("x", revocation.MaxEvent)}}, io.EOF},
 }
 
-// FuzzEvents checks that a stream has the same events however its bytes arrive, that their size is bounded, and that what
-// is read is what a writer of events has written.
+// FuzzEvents checks that a stream has the same events however its bytes arrive, that their size is bounded, and that an
+// event which is written and read again stays the same.
 func FuzzEvents(f *testing.F) {
 	for _, s := range streams {
 		events, err := readAll(strings.NewReader(s.text))
@@ -82,12 +82,12 @@ func FuzzEvents(f *testing.F) {
 	})
 }
 
-// FuzzStateFile checks that a file whose checksum fits is read without harm, and that what is read can be written and read
-// again.
+// FuzzStateFile checks that readState does not panic for any content with a correct checksum, and that its result can be
+// written and read again.
 func FuzzStateFile(f *testing.F) {
 	k := known(f, time.Now(), everyKind()...)
 	var file bytes.Buffer
-	check(f, writeState(&file, saved{source: issuer, position: k.at(), heard: k.lastHeard()}, k.set.Each))
+	check(f, writeState(&file, fileHead{source: issuer, position: k.readPosition(), completeAt: k.lastComplete()}, k.set.Each))
 	for content, ok := range map[string]bool{
 		file.String()[:file.Len()-sha256.Size]:                 true,
 		fileVersion:                                            false,
@@ -117,15 +117,15 @@ func FuzzStateFile(f *testing.F) {
 			}
 		}))
 		again, entriesAgain, err := readSealed(written.Bytes()[:written.Len()-sha256.Size])
-		if err != nil || !cmp.Equal(head, again, cmp.AllowUnexported(saved{})) || !cmp.Equal(entries, entriesAgain) {
+		if err != nil || !cmp.Equal(head, again, cmp.AllowUnexported(fileHead{})) || !cmp.Equal(entries, entriesAgain) {
 			t.Fatalf("%q: %+v with %v is read again as %+v with %v, %v", content, head, entries, again, entriesAgain, err)
 		}
 	})
 }
 
-// readSealed reads content with a checksum that fits.
-func readSealed(content []byte) (head saved, entries []revocation.Entry, err error) {
-	head, err = readState(bytes.NewReader(sealed(content)), func(saved) error { return nil }, func(e revocation.Entry) error {
+// readSealed returns what readState reads from content and its checksum.
+func readSealed(content []byte) (head fileHead, entries []revocation.Entry, err error) {
+	head, err = readState(bytes.NewReader(sealed(content)), func(fileHead) error { return nil }, func(e revocation.Entry) error {
 		entries = append(entries, e)
 		return nil
 	})

@@ -92,8 +92,8 @@ func (r *realIssuer) revoke(jti string) {
 	check(r.t, r.store.Revoke(store.Revocation{Kind: e.Kind, Subject: e.Subject, Until: e.Until}))
 }
 
-// A gate follows the issuer's own feed: revocations from before the start, live ones, many at once, and after a restart of
-// the issuer with another epoch the snapshot.
+// A gate follows the issuer's own feed: revocations from before the start, live revocations, many revocations at once, and
+// a snapshot after a restart of the issuer, which begins another epoch.
 func TestRealIssuer(t *testing.T) {
 	r := newRealIssuer(t)
 	r.revoke("before")

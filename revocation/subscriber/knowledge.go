@@ -19,9 +19,9 @@ type knowledge struct {
 	changes  uint64              // counts the changes of set and position
 	recent   []Event             // the newest last
 
-	// heard is when the set was last known to be complete, with a monotonic clock; nil: never, or the set lacks a revocation.
-	heard atomic.Pointer[time.Time]
-	// loaded is when heard was read from a file; nil: heard is from a stream. A stream may know more than the file.
+	// completeAt is when the set was last known to be complete, with a monotonic clock; nil: never, or the set lacks a revocation.
+	completeAt atomic.Pointer[time.Time]
+	// loaded is when completeAt was read from a file; nil: completeAt is from a stream. A stream may know more than the file.
 	loaded atomic.Pointer[time.Time]
 	// synced is true from the first time at which the set was known to be complete.
 	synced atomic.Bool
@@ -35,7 +35,7 @@ func (k *knowledge) add(entries []revocation.Entry) error {
 	for _, e := range entries {
 		if err := k.set.Add(e); err != nil {
 			k.full.Store(true)
-			k.heard.Store(nil)
+			k.completeAt.Store(nil)
 			return err
 		}
 	}
@@ -48,7 +48,7 @@ func (k *knowledge) add(entries []revocation.Entry) error {
 // advance adds the entries of a message that follows after, and moves the position to seq. It returns errGap if a
 // revocation between the position and after is missing.
 func (k *knowledge) advance(epoch string, after, seq uint64, entries []revocation.Entry) error {
-	at := k.at()
+	at := k.readPosition()
 	if epoch != at.Epoch || after > at.Seq {
 		return errGap
 	}
@@ -64,8 +64,8 @@ func (k *knowledge) advance(epoch string, after, seq uint64, entries []revocatio
 	return nil
 }
 
-// jump moves the position to the end of a snapshot. An issuer sends a snapshot that ends before the position when its log
-// stays shorter: the database was restored from a backup. The set keeps what the log has lost.
+// jump moves the position to the end of a snapshot. After a restore of the database from a backup, the log is shorter and
+// the snapshot ends before the position. The set keeps the revocations that the log has lost.
 func (k *knowledge) jump(epoch string, seq uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -101,7 +101,7 @@ func (k *knowledge) complete(epoch string, seq uint64, now time.Time) bool {
 		return false
 	}
 	k.full.Store(false)
-	k.heard.Store(&now)
+	k.completeAt.Store(&now)
 	k.loaded.Store(nil)
 	k.synced.Store(true)
 	return true
@@ -114,8 +114,8 @@ func (k *knowledge) restore(position revocation.Position) {
 	k.position = position
 }
 
-// at returns the position.
-func (k *knowledge) at() revocation.Position {
+// readPosition returns the position up to which the log was read.
+func (k *knowledge) readPosition() revocation.Position {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.position
@@ -135,10 +135,10 @@ func (k *knowledge) forget() {
 	k.position = revocation.Position{}
 }
 
-// lastHeard returns when the set was last known to be complete, or the zero time.
-func (k *knowledge) lastHeard() time.Time {
-	if heard := k.heard.Load(); heard != nil {
-		return *heard
+// lastComplete returns when the set was last known to be complete, or the zero time.
+func (k *knowledge) lastComplete() time.Time {
+	if completeAt := k.completeAt.Load(); completeAt != nil {
+		return *completeAt
 	}
 	return time.Time{}
 }
@@ -146,15 +146,15 @@ func (k *knowledge) lastHeard() time.Time {
 // isFresh reports whether the set was known to be complete less than limit before now. A time after now counts as
 // unknown.
 func (k *knowledge) isFresh(now time.Time, limit time.Duration) bool {
-	heard := k.heard.Load()
-	if heard == nil {
+	completeAt := k.completeAt.Load()
+	if completeAt == nil {
 		return false
 	}
-	age := now.Sub(*heard)
+	age := now.Sub(*completeAt)
 	return age >= 0 && age < limit
 }
 
-// isOnlyLoaded reports whether heard was read from a file less than limit before now.
+// isOnlyLoaded reports whether completeAt was read from a file less than limit before now.
 func (k *knowledge) isOnlyLoaded(now time.Time, limit time.Duration) bool {
 	loaded := k.loaded.Load()
 	return loaded != nil && now.Sub(*loaded) < limit

@@ -65,7 +65,7 @@ type connection struct {
 func newIssuer(t testing.TB, answer func(c *connection)) *issuerServer {
 	s := &issuerServer{t: t, ca: testpki.NewCA("Internal CA"), answer: answer, opened: make(map[*Subscriber]bool), keys: testpki.KeySet(key)}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
-	s.Config.ErrorLog = log.New(io.Discard, "", 0) // broken streams are meant to be broken
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // the tests break streams on purpose
 	s.TLS = &tls.Config{
 		Certificates: []tls.Certificate{s.ca.Leaf("as", testpki.IP("127.0.0.1")).TLS()},
 		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: testpki.Pool(s.ca),
@@ -233,7 +233,7 @@ func (s *issuerServer) open(t testing.TB, o gateOptions) *gate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !s.opened[g.Subscriber] { // one that runs already keeps its times
+	if !s.opened[g.Subscriber] { // a Subscriber that runs already keeps its timing
 		s.opened[g.Subscriber] = true
 		g.timing.pause = func(int) time.Duration { return 5 * time.Millisecond }
 		if o.timing != nil {

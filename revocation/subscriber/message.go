@@ -167,11 +167,11 @@ func (s *stream) applyBatch(m *revocation.Batch) error {
 	return nil
 }
 
-// lag returns the longest time that a heartbeat may have been under way. The issuer makes the first heartbeat after the request
-// or shortly before, so the lag of the first heartbeat is the time since the request. Later heartbeats are compared with
-// the fastest heartbeat of the stream, so that the difference of the clocks does not count. A network that delays
-// revocations delays heartbeats too. After a slow snapshot the first heartbeat may be too late; the next stream then
-// begins at the end of the snapshot.
+// lag returns the longest time that a heartbeat may have been under way. The issuer makes the first heartbeat after the
+// request or shortly before, so the lag of the first heartbeat is the time since the request. Later heartbeats are compared
+// with the fastest heartbeat of the stream, so that the difference of the clocks cancels out. A network that delays
+// revocations delays heartbeats too. After a slow snapshot the first heartbeat may be too late; the next stream then begins
+// at the end of the snapshot.
 func (s *stream) lag(iat time.Time) (time.Duration, error) {
 	// A change of this machine's clock during the stream does not count.
 	passed := s.now().Sub(s.asked)

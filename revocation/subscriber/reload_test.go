@@ -48,16 +48,17 @@ func TestReload(t *testing.T) {
 	changed.Start()
 	same.lease.Release()
 	gatetest.Eventually(t, "another stream", func() bool { got := s.asked(); return len(got) == 2 && got[1] == "e:1" })
-	// Another anchor is not trusted by what the first stream said.
+	// After a change of the anchors, a gate does not take over the set that came over the previous anchors.
 	ca := s.dir + "/other.pem"
 	gatetest.WriteFile(t, ca, newIssuer(t, steady).ca.CertPEM())
 	distrusting := s.open(t, gateOptions{pool: pool, server: func(c *config.AuthorizationServer) { c.Connection.Trust = []config.Path{config.Path(ca)} }})
 	if distrusting.Set() == same.Set() || distrusting.Synced() {
-		t.Error("a gate with other anchors takes over what the issuer of the old anchors has said")
+		t.Error("a gate with other anchors has the previous set or is synced, want a new set that is not synced")
 	}
 }
 
-// The issuer of the next feed is tried when one is away, refuses, or does not know whether there are more revocations.
+// A gate connects to the next feed when an issuer is unreachable, refuses, or does not know whether there are more
+// revocations.
 func TestSeveralFeeds(t *testing.T) {
 	s := newIssuer(t, steady)
 	for name, answer := range map[string]http.HandlerFunc{
@@ -99,7 +100,7 @@ func TestSeveralFeeds(t *testing.T) {
 	}
 }
 
-// A connection that ends at once is made again later and later. One that lasted is made again soon.
+// The pauses between streams that end at once grow. After a stream that lasted, the pause is short again.
 func TestPauses(t *testing.T) {
 	var mu sync.Mutex
 	var failures []int
@@ -182,7 +183,7 @@ func TestStaleness(t *testing.T) {
 	})
 }
 
-// Old entries leave within a minute.
+// Expired entries are removed within a minute.
 func TestSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Subscriber{known: newKnowledge(), log: slog.New(slog.DiscardHandler), now: time.Now}
@@ -196,7 +197,7 @@ func TestSweep(t *testing.T) {
 	})
 }
 
-// A clock that is set forward does not remove entries that are needed when it is set back.
+// A step of the clock forward removes no entries, because a step back makes them necessary again.
 func TestSweepStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var step atomic.Int64
@@ -236,7 +237,7 @@ func TestWriteRate(t *testing.T) {
 	check(t, f.save(k, issuer, now))
 	k.complete("e", 7, now.Add(16*time.Second))
 	expect("heard 16 s later", now.Add(16*time.Second), false, false)
-	f.heard = now
+	f.completeAt = now
 	expect("the file says when the set was complete", now.Add(16*time.Second), false, true)
 	expect("the file says so at the start", now, true, true)
 	f.size = 45_000_000
@@ -311,7 +312,7 @@ func TestCurrentDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// A network that holds messages back more and more makes the set old. Clocks that differ do not.
+// A growing delay of the network makes the set old. A difference of the clocks does not.
 func TestLateHeartbeats(t *testing.T) {
 	start := time.Now()
 	for _, skew := range []time.Duration{0, 30 * time.Second, -30 * time.Second} {
@@ -330,14 +331,15 @@ func TestLateHeartbeats(t *testing.T) {
 			if errors.Is(err, errLate) != beat.late {
 				t.Fatalf("skew %v: a heartbeat sent at %d and received at %d: %v, want late %t", skew, beat.sent, beat.received, err, beat.late)
 			}
-			if age := now.Sub(k.lastHeard()); !beat.late && age != beat.age {
+			if age := now.Sub(k.lastComplete()); !beat.late && age != beat.age {
 				t.Errorf("skew %v: a heartbeat sent at %d and received at %d makes the set %v old, want %v", skew, beat.sent, beat.received, age, beat.age)
 			}
 		}
 	}
 }
 
-// The first heartbeat is as old as the request, because a network may have held back everything since then.
+// The first heartbeat is as old as the request, because the network may have delayed the heartbeat since the
+// request.
 func TestLateFirstHeartbeat(t *testing.T) {
 	for _, after := range []time.Duration{15 * time.Second, 15*time.Second + time.Millisecond} {
 		late := after > 15*time.Second
@@ -347,8 +349,8 @@ func TestLateFirstHeartbeat(t *testing.T) {
 		k.jump("e", 1)
 		s := &stream{issuer: issuer, known: k, now: func() time.Time { return now }, asked: asked, maxLag: 15 * time.Second}
 		err := s.applyBatch(&revocation.Batch{Issuer: issuer, IssuedAt: revocation.Seconds{Time: now.Round(0)}, Epoch: "e", After: 1, Seq: 1})
-		if errors.Is(err, errLate) != late || late != k.lastHeard().IsZero() || !late && !k.lastHeard().Equal(asked) {
-			t.Errorf("a first heartbeat %v after the request: %v, the set is of %v; want late %t, and otherwise the time of the request, %v", after, err, k.lastHeard(), late, asked)
+		if errors.Is(err, errLate) != late || late != k.lastComplete().IsZero() || !late && !k.lastComplete().Equal(asked) {
+			t.Errorf("a first heartbeat %v after the request: %v, the set is of %v; want late %t, and otherwise the time of the request, %v", after, err, k.lastComplete(), late, asked)
 		}
 	}
 }

@@ -25,22 +25,22 @@ import (
 // A text is a uvarint with its length and its bytes.
 const fileVersion = "tallygate revocations 1\n"
 
-// A saved has the content of a state file, apart from the entries.
-type saved struct {
-	source   string // see sourceOf
-	position revocation.Position
-	heard    time.Time // zero: never
+// A fileHead has the content of a state file, apart from the entries.
+type fileHead struct {
+	source     string // see sourceOf
+	position   revocation.Position
+	completeAt time.Time // zero: never
 }
 
 var (
 	errFileVersion = errors.New("not a file of revocations of this version")
-	errFileSum     = errors.New("the file is corrupt: its checksum does not fit")
+	errFileSum     = errors.New("the file is corrupt: its checksum does not match")
 	errFileForm    = errors.New("the file is corrupt")
 	errFileMode    = errors.New("another user could have written the file")
 )
 
 // writeState writes the head and the entries to w.
-func writeState(w io.Writer, head saved, each func(yield func(revocation.Entry) bool)) error {
+func writeState(w io.Writer, head fileHead, each func(yield func(revocation.Entry) bool)) error {
 	sum := sha256.New()
 	out := bufio.NewWriterSize(io.MultiWriter(w, sum), 64<<10)
 	var scratch []byte
@@ -51,7 +51,7 @@ func writeState(w io.Writer, head saved, each func(yield func(revocation.Entry) 
 	text(head.source)
 	text(head.position.Epoch)
 	scratch = binary.AppendUvarint(scratch, head.position.Seq)
-	scratch = binary.AppendVarint(scratch, unixMilli(head.heard))
+	scratch = binary.AppendVarint(scratch, unixMilli(head.completeAt))
 	_, err := out.Write(scratch)
 	each(func(e revocation.Entry) bool {
 		scratch = append(scratch[:0], byte(e.Kind))
@@ -89,27 +89,27 @@ func unixMilli(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// readState reads a file that [writeState] wrote, and adds its entries. It adds none unless the checksum fits and
-// check accepts the head.
-func readState(file io.ReadSeeker, check func(saved) error, add func(revocation.Entry) error) (saved, error) {
+// readState reads a file that [writeState] wrote, and adds its entries. It adds no entry unless the checksum
+// matches and check accepts the head.
+func readState(file io.ReadSeeker, check func(fileHead) error, add func(revocation.Entry) error) (fileHead, error) {
 	size, err := checkSum(file)
 	if err != nil {
-		return saved{}, err
+		return fileHead{}, err
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return saved{}, err
+		return fileHead{}, err
 	}
 	in := &stateReader{Reader: bufio.NewReaderSize(io.LimitReader(file, size), 64<<10)}
 	in.version()
-	head := saved{source: in.text(), position: revocation.Position{Epoch: in.text(), Seq: in.uvarint()}}
-	if heard := in.varint(); heard != 0 {
-		head.heard = time.UnixMilli(heard)
+	head := fileHead{source: in.text(), position: revocation.Position{Epoch: in.text(), Seq: in.uvarint()}}
+	if completeAt := in.varint(); completeAt != 0 {
+		head.completeAt = time.UnixMilli(completeAt)
 	}
 	if in.err != nil {
-		return saved{}, in.err
+		return fileHead{}, in.err
 	}
 	if err := check(head); err != nil {
-		return saved{}, err
+		return fileHead{}, err
 	}
 	for {
 		e, ok := in.entry()
@@ -117,7 +117,7 @@ func readState(file io.ReadSeeker, check func(saved) error, add func(revocation.
 			return head, in.err
 		}
 		if err := add(e); err != nil {
-			return saved{}, err
+			return fileHead{}, err
 		}
 	}
 }

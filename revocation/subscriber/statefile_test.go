@@ -36,16 +36,16 @@ func everyKind() []revocation.Entry {
 	}
 }
 
-// known returns a knowledge with entries, which was complete at the time heard.
-func known(t testing.TB, heard time.Time, entries ...revocation.Entry) *knowledge {
+// known returns a knowledge with entries, which was complete at the time completeAt.
+func known(t testing.TB, completeAt time.Time, entries ...revocation.Entry) *knowledge {
 	t.Helper()
 	k := newKnowledge()
 	if err := k.add(entries); err != nil {
 		t.Fatal(err)
 	}
 	k.jump("e", 7)
-	if !heard.IsZero() {
-		k.complete("e", 7, heard)
+	if !completeAt.IsZero() {
+		k.complete("e", 7, completeAt)
 	}
 	return k
 }
@@ -55,7 +55,7 @@ func entriesOf(k *knowledge) (all []revocation.Entry) {
 	return all
 }
 
-// What is saved is loaded again, with its position and its age.
+// load returns the entries, the position and the age that were written.
 func TestStateFile(t *testing.T) {
 	now := time.Now()
 	f := &folder{path: filepath.Join(t.TempDir(), "new", "folder")}
@@ -74,15 +74,15 @@ func TestStateFile(t *testing.T) {
 	if diff := cmp.Diff(everyKind(), entriesOf(got)); diff != "" {
 		t.Errorf("(-saved +loaded):\n%s", diff)
 	}
-	if at, want := got.at(), (revocation.Position{Epoch: "e", Seq: 7}); at != want {
+	if at, want := got.readPosition(), (revocation.Position{Epoch: "e", Seq: 7}); at != want {
 		t.Errorf("position %v, want %v", at, want)
 	}
-	if age := now.Add(10 * time.Second).Sub(got.lastHeard()); age < 10*time.Second || age > 10*time.Second+time.Millisecond {
+	if age := now.Add(10 * time.Second).Sub(got.lastComplete()); age < 10*time.Second || age > 10*time.Second+time.Millisecond {
 		t.Errorf("the age is %v, want 10s", age)
 	}
 }
 
-// A file that is cut or changed at any byte adds nothing.
+// load adds no entry of a file that is truncated or changed at any byte.
 func TestDamagedFile(t *testing.T) {
 	now := time.Now()
 	f := &folder{path: t.TempDir()}
@@ -97,8 +97,8 @@ func TestDamagedFile(t *testing.T) {
 		t.Helper()
 		gatetest.WriteFile(t, f.file(), content)
 		got := newKnowledge()
-		if err := f.load(got, issuer, now); err == nil || len(entriesOf(got)) > 0 || !got.lastHeard().IsZero() || got.at().Epoch != "" {
-			t.Errorf("%s: error %v, %d entries, heard at %v, position %v; want an error and nothing else", what, err, len(entriesOf(got)), got.lastHeard(), got.at())
+		if err := f.load(got, issuer, now); err == nil || len(entriesOf(got)) > 0 || !got.lastComplete().IsZero() || got.readPosition().Epoch != "" {
+			t.Errorf("%s: error %v, %d entries, heard at %v, position %v; want an error and nothing else", what, err, len(entriesOf(got)), got.lastComplete(), got.readPosition())
 		}
 	}
 	for i := range good {
@@ -158,8 +158,8 @@ func TestUnusableFile(t *testing.T) {
 			if !errors.Is(err, tt.want) || len(entriesOf(got)) != tt.entries {
 				t.Errorf("load = %v with %d entries, want %v with %d", err, len(entriesOf(got)), tt.want, tt.entries)
 			}
-			if fresh := got.isFresh(tt.now, time.Minute); fresh != (tt.want == nil) || (got.at().Epoch != "") != fresh {
-				t.Errorf("fresh %t at %v, want %t", fresh, got.at(), tt.want == nil)
+			if fresh := got.isFresh(tt.now, time.Minute); fresh != (tt.want == nil) || (got.readPosition().Epoch != "") != fresh {
+				t.Errorf("fresh %t at %v, want %t", fresh, got.readPosition(), tt.want == nil)
 			}
 		})
 	}
@@ -172,7 +172,7 @@ func check(t testing.TB, err error) {
 	}
 }
 
-// A write that fails leaves the file as it was, and an unfinished file of a killed process is replaced.
+// A failed write leaves the previous file, and a write replaces the unfinished file of a killed process.
 func TestFailedWrite(t *testing.T) {
 	now := time.Now()
 	f := &folder{path: t.TempDir()}
@@ -190,7 +190,7 @@ func TestFailedWrite(t *testing.T) {
 	}
 	if file, err := os.OpenFile("/dev/full", os.O_WRONLY, 0); err == nil {
 		defer func() { _ = file.Close() }()
-		if err := writeState(file, saved{source: issuer}, got.set.Each); !errors.Is(err, syscall.ENOSPC) {
+		if err := writeState(file, fileHead{source: issuer}, got.set.Each); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("writeState on a full disk = %v, want ENOSPC", err)
 		}
 	}
@@ -226,8 +226,9 @@ func TestKilledWriter(t *testing.T) {
 	}
 }
 
-// A gate that restarts while its issuer is away refuses what it refused before. It waits for a stream, which may know more
-// than the file, and is then ready only if its file was closed at the end of the process, less than max_staleness ago.
+// A gate that restarts while its issuer is unreachable refuses the tokens that it refused before. It waits for a stream,
+// which may know more than the file, and is then ready only if its file was closed at the end of the process, less than
+// max_staleness ago.
 func TestRestart(t *testing.T) {
 	state := t.TempDir()
 	edit := func(r *config.Revocations) { r.State = config.Path(state) }
@@ -290,14 +291,15 @@ func TestFirstWrite(t *testing.T) {
 				t.Errorf("save = %v, want an error: %t", err, blocked)
 			}
 			killed := newKnowledge()
-			if err := f.load(killed, issuer, now); errors.Is(err, fs.ErrNotExist) != blocked || !killed.lastHeard().IsZero() {
-				t.Errorf("after a kill: load = %v, complete at %v; want the zero time", err, killed.lastHeard())
+			if err := f.load(killed, issuer, now); errors.Is(err, fs.ErrNotExist) != blocked || !killed.lastComplete().IsZero() {
+				t.Errorf("after a kill: load = %v, complete at %v; want the zero time", err, killed.lastComplete())
 			}
 		})
 	}
 }
 
-// A file that cannot be read or written is logged, and the revocations come from the issuer.
+// The error of a file that cannot be read or written is logged, and the gate fetches the revocations from the
+// issuer.
 func TestUnusableFolder(t *testing.T) {
 	dir := t.TempDir()
 	gatetest.WriteFile(t, filepath.Join(dir, "file"), nil)

@@ -29,7 +29,7 @@ func defaultTiming() timing {
 	return timing{silence: 3 * revocation.HeartbeatInterval, answer: 15 * time.Second, restart: 3 * time.Second, steady: 30 * time.Second, pause: pause}
 }
 
-// keysInterval is the time between two looks for a key set before the first stream.
+// keysInterval is the time between two checks for a key set before the first stream.
 const keysInterval = 50 * time.Millisecond
 
 // reconnect is the schedule of connections after failures. With the jitter of pause, the 2,000 sidecars of an issuer that
@@ -64,7 +64,7 @@ func (s *Subscriber) run(ctx context.Context) {
 	}
 	failures, gaps := 0, 0
 	for feed := rand.IntN(len(s.feeds)); ctx.Err() == nil; feed = (feed + 1) % len(s.feeds) { //nolint:gosec // which feed is first is not a secret
-		began, before := s.now(), s.known.at()
+		began, before := s.now(), s.known.readPosition()
 		err := s.follow(ctx, s.feeds[feed])
 		if ctx.Err() != nil {
 			s.disconnected(nil)
@@ -75,7 +75,7 @@ func (s *Subscriber) run(ctx context.Context) {
 			failures = 1
 		}
 		// After a second gap at the same position, only a snapshot brings the missing revocations.
-		if gaps++; !errors.Is(err, errGap) || s.known.at() != before {
+		if gaps++; !errors.Is(err, errGap) || s.known.readPosition() != before {
 			gaps = 0
 		} else if gaps > 1 {
 			s.known.forget()
@@ -179,7 +179,7 @@ func (s *Subscriber) connect(ctx context.Context, feed *url.URL) (*http.Response
 	}
 	request.Header.Set("Accept", "text/event-stream")
 	request.Header.Set("Cache-Control", "no-store")
-	if at := s.known.at(); at.Epoch != "" {
+	if at := s.known.readPosition(); at.Epoch != "" {
 		request.Header.Set("Last-Event-ID", at.String())
 	}
 	response, err := s.server.Stream(request)

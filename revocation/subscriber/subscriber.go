@@ -1,5 +1,5 @@
-// Package subscriber follows the feed of revocations of an issuer in another process. It keeps a set of
-// revocations that is as new as the last message of the feed, and knows how old the message is.
+// Package subscriber follows the feed of revocations of an issuer in another process. It keeps the set of
+// revocations as of the last message of the feed, and the age of this message.
 package subscriber
 
 import (
@@ -135,7 +135,7 @@ func sourceOf(issuer string, server *authserver.Server, pinned map[jwks.Fingerpr
 // Start follows the feed in the background until no lease holds s.
 func (s *Subscriber) Start() {
 	s.metrics.current.Store(s)
-	s.save(true) // before the first message: from now on the file no longer has all that is known
+	s.save(true) // before the first message: the file must not say when the set was complete, because a killed process does not write later revocations
 	s.streams.Start(s.run)
 	s.upkeep.Start(s.maintain)
 }
@@ -159,25 +159,25 @@ func (s *Subscriber) Synced() bool {
 	return s.known.synced.Load()
 }
 
-// Current returns nil while the set is complete, as far as can be known: the issuer has said so less than
-// max_staleness ago. Otherwise the error wraps [ErrStale] and says since when. The time in the state file counts only if no
-// stream begins within 3 s of the start: the process may have ended before it wrote the latest revocations, and a stream
-// brings them. Current is called for every request; it takes no lock, and does not allocate while the set is complete.
+// Current returns nil while the set is complete, as far as can be known: the issuer has said so less than max_staleness
+// ago. Otherwise the error wraps [ErrStale] and says since when. The time in the state file counts only if no stream begins
+// within 3 s of the start: the file may lack the latest revocations, which a stream brings. Current is called for every
+// request; it takes no lock, and does not allocate while the set is complete.
 func (s *Subscriber) Current() error {
 	now := s.now()
 	onlyLoaded := s.known.isOnlyLoaded(now, s.timing.restart)
 	if !onlyLoaded && s.known.isFresh(now, s.settings.MaxStaleness) {
 		return nil
 	}
-	switch heard := s.known.lastHeard(); {
+	switch completeAt := s.known.lastComplete(); {
 	case onlyLoaded:
 		return fmt.Errorf("%w: they are from a file, and no stream has begun yet", ErrStale)
 	case s.known.full.Load():
 		return fmt.Errorf("%w: %w", ErrStale, revocation.ErrFull)
-	case heard.IsZero():
+	case completeAt.IsZero():
 		return fmt.Errorf("%w: they have not been fetched yet", ErrStale)
 	default:
-		return fmt.Errorf("%w: the issuer was last heard at %s", ErrStale, heard.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w: the issuer was last heard at %s", ErrStale, completeAt.UTC().Format(time.RFC3339))
 	}
 }
 
@@ -208,13 +208,13 @@ func (s *Subscriber) Status() Status {
 	s.mu.Lock()
 	status := s.status
 	s.mu.Unlock()
-	status.Position, status.LastSync = s.known.at(), s.known.lastHeard()
+	status.Position, status.LastSync = s.known.readPosition(), s.known.lastComplete()
 	status.Stale, status.Full, status.Events = s.Current(), s.known.full.Load(), s.known.lastEvents()
 	return status
 }
 
 const (
-	// watchInterval is how often the age of the set is looked at, for the log and the file.
+	// watchInterval is the time between two checks of the age of the set, for the log and the file.
 	watchInterval = time.Second
 	// sweepInterval is the time between two removals of entries whose time has passed.
 	sweepInterval = time.Minute
