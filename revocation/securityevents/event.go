@@ -48,8 +48,9 @@ type event struct {
 	SubjectName jsontext.Value `json:"sub"`
 }
 
-// readEvents adds what the events in c say to s. issued is the time of the token. An event that should revoke
-// and whose subject is not understood is a fault, so that it is never acknowledged as applied.
+// readEvents adds the revocations and the types of the events in c to s. issued is the time of the token. An
+// event of a type that revokes is a fault if its subject cannot be mapped to tokens: the server must not get
+// an acknowledgement for an event without effect.
 func (r *Receiver) readEvents(s *statement, c *claims, issued, now time.Time) error {
 	if len(c.Events) == 0 || len(c.Events) > maxEvents {
 		return &fault{invalidRequest, "The claim events is missing, empty or too large."}

@@ -56,7 +56,7 @@ func Open(dir string, now func() time.Time) (_ *File, err error) {
 	}
 	err = syscall.Flock(int(f.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = errors.New("another process has it open")
+		err = errors.New("another process has the folder open")
 	}
 	if err == nil {
 		err = f.load()
@@ -135,8 +135,8 @@ func (f *File) held() int {
 	return f.set.Len(revocation.ForeignToken) + f.set.Len(revocation.ForeignSubject)
 }
 
-// append writes text at the end of the file and syncs it. After an error the file is as before, or f is broken: after a failed
-// sync it is unknown what is on disk.
+// append writes text at the end of the file and syncs it. After an error the file is as before, or f is broken: after a
+// failed sync the content of the disk is unknown.
 func (f *File) append(text []byte) error {
 	if _, err := f.file.WriteAt(text, f.size); err != nil {
 		if undone := f.file.Truncate(f.size); undone != nil {

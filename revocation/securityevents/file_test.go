@@ -51,7 +51,7 @@ func wantHeld(t *testing.T, f *File, subjects, tokens int) {
 	}
 }
 
-// A File keeps what it has acknowledged, until its end, and only one process has it open.
+// A File keeps each acknowledged entry until the entry expires, and a second Open of the same folder fails.
 func TestFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "events")
 	f := mustOpen(t, dir, noon)
@@ -65,7 +65,7 @@ func TestFile(t *testing.T) {
 	if _, err := open(t, dir, noon); err == nil {
 		t.Error("a second Open = nil, want an error")
 	}
-	copied, err := os.ReadFile(f.path) // what a kill leaves
+	copied, err := os.ReadFile(f.path) // the file as kill -9 leaves it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestFile(t *testing.T) {
 	wantHeld(t, mustOpen(t, dir, noon.Add(revocation.ForeignRetention+time.Second)), 0, 0)
 }
 
-// A file with a line that is not a revocation is refused, and stays as it is.
+// Open refuses a file with a line that is not a revocation, and does not change the file.
 func TestCorruptFile(t *testing.T) {
 	for _, line := range []string{"{}\n", "\n", "null\n", `{"foreign_token":"x"}` + "\n", strings.Repeat("x", maxLine+1) + "\n", `{"foreign_subject":{"iss":"a","sub":"b"},"issued_by":1,"other":1}` + "\n"} {
 		dir := t.TempDir()
@@ -110,7 +110,7 @@ func TestCorruptFile(t *testing.T) {
 	}
 }
 
-// The file does not grow with repeated events, and a full File says so.
+// Repeated events do not make the file grow, and Add to a full File returns revocation.ErrFull.
 func TestFileIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	f := mustOpen(t, dir, noon)

@@ -120,7 +120,7 @@ func (s *transmitter) respond(answer http.HandlerFunc) {
 	s.answer.Store(&answer)
 }
 
-// A receiver is a Receiver with what it has stored.
+// A receiver is a Receiver with the revocations that it has stored.
 type receiver struct {
 	*Receiver
 	registry *prometheus.Registry

@@ -7,7 +7,7 @@ import (
 	"github.com/tallygate/tallygate/internal/reuse"
 )
 
-// A result says what became of a token.
+// A result is the outcome of a Security Event Token.
 type result int
 
 const (

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// polledEvents is the number of events that a poll asks for. An answer with the longest tokens has
-	// 100 × 16 KiB = 1.6 MiB.
+	// polledEvents is the number of events that a poll asks for. A response with the longest tokens has 100 ×
+	// 16 KiB = 1.6 MiB.
 	polledEvents = 100
 	maxAnswer    = 2 << 20
 	// maxRounds bounds the polls in a row without the configured interval, so that a server that always
@@ -37,7 +37,7 @@ type pollRequest struct {
 	acknowledgement
 }
 
-// An acknowledgement says what became of the tokens of the last answer.
+// An acknowledgement reports the outcomes of the tokens in the last response.
 type acknowledgement struct {
 	Acknowledged []string             `json:"ack,omitempty"`
 	Errors       map[string]pollError `json:"setErrs,omitempty"`
@@ -51,8 +51,8 @@ type pollError struct {
 
 func (a *acknowledgement) isEmpty() bool { return len(a.Acknowledged) == 0 && len(a.Errors) == 0 }
 
-// A pollAnswer is the body of the response to a poll, RFC 8936 section 2.5.
-type pollAnswer struct {
+// A pollResponse is the body of the response to a poll, RFC 8936 section 2.5.
+type pollResponse struct {
 	Sets map[string]string `json:"sets"` // tokens by jti
 	More bool              `json:"moreAvailable"`
 }
@@ -66,7 +66,7 @@ func (r *Receiver) run(ctx context.Context) {
 // poll polls until the server has no more events and every event has been reported, and logs the first error after
 // a success.
 func (r *Receiver) poll(ctx context.Context) error {
-	err := r.drain(ctx)
+	err := r.pollUntilEmpty(ctx)
 	switch {
 	case ctx.Err() != nil:
 	case err == nil:
@@ -82,9 +82,9 @@ func (r *Receiver) poll(ctx context.Context) error {
 	return err
 }
 
-// drain polls until the server has no more events and nothing is left to report. A poll that the server held
-// open for at least the interval is followed by the next poll at once.
-func (r *Receiver) drain(ctx context.Context) error {
+// pollUntilEmpty polls until the server has no more events and the outcome of every token is reported. A poll
+// that the server held open for at least the interval is followed by the next poll at once.
+func (r *Receiver) pollUntilEmpty(ctx context.Context) error {
 	for range maxRounds {
 		began := r.now()
 		more, err := r.exchange(ctx, began)
@@ -99,8 +99,8 @@ func (r *Receiver) drain(ctx context.Context) error {
 	return nil
 }
 
-// exchange sends one poll, which reports the tokens of the previous answer, and stores the revocations of its answer. more
-// says that the server has more events. The poll is a success after the revocations are stored, and if the server has
+// exchange sends one poll, which reports the tokens of the previous response, and stores the revocations of the response.
+// more says that the server has more events. The poll is a success after the revocations are stored, and if the server has
 // no more events: until then, revocations are unknown.
 func (r *Receiver) exchange(ctx context.Context, began time.Time) (more bool, err error) {
 	answer, err := r.send(ctx)
@@ -110,7 +110,7 @@ func (r *Receiver) exchange(ctx context.Context, began time.Time) (more bool, er
 	ids, tokens := make([]string, 0, len(answer.Sets)), make([]string, 0, len(answer.Sets))
 	for id, raw := range answer.Sets {
 		if len(id) > maxText {
-			return false, errors.New("the answer has a jti that is too long")
+			return false, errors.New("the response has a jti that is too long")
 		}
 		ids, tokens = append(ids, id), append(tokens, raw)
 	}
@@ -127,7 +127,7 @@ func (r *Receiver) exchange(ctx context.Context, began time.Time) (more bool, er
 	return answer.More && len(ids) > 0, nil
 }
 
-// report returns what the next poll says about the tokens with the given ids.
+// report returns the acknowledgement of the tokens with the given ids for the next poll.
 func report(ids []string, verdicts []verdict) (a acknowledgement) {
 	a.Errors = make(map[string]pollError)
 	for i, v := range verdicts {
@@ -143,8 +143,8 @@ func report(ids []string, verdicts []verdict) (a acknowledgement) {
 	return a
 }
 
-// send sends one poll and returns the answer.
-func (r *Receiver) send(ctx context.Context) (*pollAnswer, error) {
+// send sends one poll and returns the body of the response.
+func (r *Receiver) send(ctx context.Context) (*pollResponse, error) {
 	settings := r.settings.Poll
 	ctx, cancel := context.WithTimeout(ctx, settings.LongPoll+config.PollTimeout)
 	defer cancel()
@@ -168,11 +168,11 @@ func (r *Receiver) send(ctx context.Context) (*pollAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseAnswer(response)
+	return parseResponse(response)
 }
 
-// parseAnswer returns the answer in response.
-func parseAnswer(response *fetch.Response) (*pollAnswer, error) {
+// parseResponse decodes the body of response.
+func parseResponse(response *fetch.Response) (*pollResponse, error) {
 	if response.Status != http.StatusOK {
 		return nil, fmt.Errorf("answered with status %d", response.Status)
 	}
@@ -182,9 +182,9 @@ func parseAnswer(response *fetch.Response) (*pollAnswer, error) {
 	if err := jsonlimit.Check(response.Body); err != nil {
 		return nil, err
 	}
-	var answer pollAnswer
+	var answer pollResponse
 	if json.Unmarshal(response.Body, &answer) != nil || answer.Sets == nil {
-		return nil, errors.New("the answer is not the JSON of RFC 8936 section 2.5")
+		return nil, errors.New("the response is not the JSON of RFC 8936 section 2.5")
 	}
 	return &answer, nil
 }

@@ -66,7 +66,8 @@ func TestPoll(t *testing.T) {
 	}
 }
 
-// A token whose revocation cannot be stored is not acknowledged, and comes again.
+// The gate does not acknowledge a token whose revocation cannot be stored, so the server sends the token
+// again.
 func TestPollStoresFirst(t *testing.T) {
 	s := newTransmitter(t)
 	r := s.receiver(t)
@@ -86,7 +87,7 @@ func TestPollStoresFirst(t *testing.T) {
 	}
 }
 
-// The stream is drained, however long it is, and an acknowledgement that was lost is sent again.
+// One call of poll empties a long stream, and an acknowledgement whose poll failed is sent again.
 func TestPollDrains(t *testing.T) {
 	s := newTransmitter(t)
 	r := s.receiver(t)
@@ -143,7 +144,7 @@ func TestStale(t *testing.T) {
 	stale(false)
 	r.clock.Store(0) // the clock jumps back
 	stale(true)
-	// A server that always has more events has not sent all.
+	// While the server has more events, revocations are unknown.
 	polls := 0
 	r.clock.Store(int64(time.Hour))
 	s.respond(func(w http.ResponseWriter, _ *http.Request) {
@@ -156,7 +157,8 @@ func TestStale(t *testing.T) {
 	stale(true)
 }
 
-// Answers that are not RFC 8936 are errors, are bounded, and are no sign of life.
+// A response that breaks RFC 8936 is an error, is read up to a bound, and does not count as a successful
+// poll.
 func TestHostileAnswers(t *testing.T) {
 	s := newTransmitter(t)
 	r := s.receiver(t)
@@ -217,7 +219,8 @@ func TestPollEnds(t *testing.T) {
 	}
 }
 
-// The loop polls again after its interval, waits for held answers, and authenticates by each method.
+// The receiver polls again after the interval, waits while the server holds a poll open, and authenticates by
+// each method.
 func TestRun(t *testing.T) {
 	s := newTransmitter(t)
 	dir := t.TempDir()

@@ -136,8 +136,8 @@ func TestPushStoresFirst(t *testing.T) {
 	}
 }
 
-// While an event cannot be stored, tokens that revoke nothing and tokens that are refused get their answers, and the revocations
-// stay stale. A token that could not be judged and is then ignored is no longer missing.
+// While an event cannot be stored, tokens that revoke nothing and tokens that are refused get their answers, and the
+// revocations stay stale. A token that got 503 and is ignored at the next attempt no longer makes the revocations stale.
 func TestPushStaysStale(t *testing.T) {
 	s := newTransmitter(t)
 	r, server := s.pushed(t)

@@ -1,6 +1,6 @@
 // Package securityevents receives revocations from other authorization servers as Security Event Tokens (RFC
 // 8417): it polls a server's stream (RFC 8936), and serves the endpoint to which a server pushes (RFC 8935). A
-// token is acknowledged after its revocations are durable. A server may revoke its own tokens alone.
+// token is acknowledged after its revocations are durable. A server can revoke only its own tokens.
 package securityevents
 
 import (
@@ -115,11 +115,11 @@ func (r *Receiver) Start() {
 
 func (r *Receiver) close() { r.task.Stop() }
 
-// A verdict is what became of a token.
+// A verdict is the outcome of a Security Event Token.
 type verdict struct {
 	id     string // jti; "" if the token is refused
 	fault  *fault // nil if the token may be acknowledged
-	stored bool   // the token has revocations, which are durable
+	stored bool   // the token revokes, and its revocations are durable
 }
 
 // receive verifies tokens and stores their revocations. The verdicts are in the order of the tokens. With an error nothing
@@ -161,7 +161,7 @@ func (r *Receiver) logRefusal(ctx context.Context, f *fault) {
 	}
 }
 
-// logStatement logs what became of a token. It never logs the subject.
+// logStatement logs the types of the events and the result, never the subject.
 func (r *Receiver) logStatement(ctx context.Context, s *statement) {
 	level := slog.LevelInfo
 	if s.result != applied {

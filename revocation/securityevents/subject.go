@@ -15,8 +15,8 @@ const maxIdentifiers = 16
 
 // A subject translates subject identifiers (RFC 9493) into revocations.
 type subject struct {
-	issuer string    // the identifier of the server, which may speak for its own subjects and tokens alone
-	issued time.Time // the tokens that were issued until then are revoked
+	issuer string    // the identifier of the server, which can revoke only its own subjects and tokens
+	issued time.Time // the tokens of a subject that were issued until this time are revoked
 	now    time.Time
 }
 
@@ -34,7 +34,7 @@ type identifier struct {
 
 var (
 	errSubject = &fault{invalidRequest, "This receiver cannot map the subject to tokens. It accepts iss_sub and jwt_id of this authorization server, and aliases and complex with such an identifier."}
-	errForeign = &fault{invalidRequest, "The subject belongs to another issuer, for which this authorization server cannot speak."}
+	errForeign = &fault{invalidRequest, "The subject belongs to another issuer, whose tokens this authorization server cannot revoke."}
 )
 
 // entries returns the revocations of the tokens of the subject in text. It returns a fault if the subject cannot be mapped to tokens.

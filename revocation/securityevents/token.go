@@ -45,11 +45,11 @@ type fault struct {
 
 func (f *fault) Error() string { return string(f.code) + ": " + f.description }
 
-// tokenTypes are the accepted typ values. RFC 8417 section 2.3 recommends the typ, and SSF 1.0 section
-// 4.1.4 requires it. A token without it is refused, because an access token could then be used as an event.
+// tokenTypes are the accepted typ values. RFC 8417 section 2.3 recommends the typ, and SSF 1.0 section 4.1.4
+// requires it. A token without typ is refused, because an access token could then be used as an event.
 var tokenTypes = jwks.MediaTypes(revocation.SetType)
 
-// A statement is what a verified Security Event Token says.
+// A statement has the content of a verified Security Event Token.
 type statement struct {
 	id      string   // jti
 	types   []string // the event types that are known, in their short form
@@ -70,9 +70,9 @@ type claims struct {
 	Events    map[string]jsontext.Value `json:"events"`
 }
 
-// verify returns what raw says, if raw is a Security Event Token of the server for this receiver. The error is a
-// [fault] if the token is refused. Any other error says that the token cannot be judged now, because the key
-// set is not known.
+// verify returns the statement in raw, if raw is a Security Event Token of the server for this receiver. The
+// error is a [fault] if the token is refused. Any other error says that the token cannot be judged now, because
+// the key set is not known.
 func (r *Receiver) verify(ctx context.Context, raw string) (*statement, error) {
 	if len(raw) > maxToken {
 		return nil, &fault{invalidRequest, fmt.Sprintf("The token has more than %d bytes.", maxToken)}

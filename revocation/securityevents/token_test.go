@@ -150,7 +150,8 @@ func TestEvents(t *testing.T) {
 
 const elsewhere = "https://elsewhere.example"
 
-// What each subject identifier revokes (RFC 9493 section 3, SSF 1.0 section 3). A server speaks for itself alone.
+// What each subject identifier revokes (RFC 9493 section 3, SSF 1.0 section 3). A server can revoke only its own
+// subjects and tokens.
 func TestSubjects(t *testing.T) {
 	s := newTransmitter(t)
 	r := s.receiver(t)
@@ -229,8 +230,8 @@ func TestSubjects(t *testing.T) {
 	}
 }
 
-// Whatever a server says in a token that it has signed: nothing panics, the entries are well-formed, and each user that is
-// revoked is a user of the server.
+// No payload that a server signs makes readEvents panic. The entries are well-formed, and each revoked user is a user of
+// the server.
 func FuzzClaims(f *testing.F) {
 	r := &Receiver{issuer: gatetest.Issuer, leeway: time.Minute}
 	now := time.Unix(1_800_000_000, 0)

@@ -15,7 +15,7 @@ type unstored struct {
 	tokens map[[sha256.Size]byte]struct{}
 }
 
-// overflow stands for every token beyond maxUnstored. It is the sum of no token.
+// overflow stands for every token beyond maxUnstored. No token has this sum.
 var overflow [sha256.Size]byte
 
 func (u *unstored) add(raw string) {
@@ -31,9 +31,9 @@ func (u *unstored) add(raw string) {
 	u.tokens[sum] = struct{}{}
 }
 
-// remove removes a token that got another response than 503. After a token whose revocations were stored, the server is taken
-// to have sent the other tokens again, perhaps signed anew. A token without revocations says nothing about them: the
-// store is not asked.
+// remove removes a token that got another response than 503. If stored is true, remove empties u: the server then has sent
+// the other tokens again, perhaps with new signatures and so with other sums. A token without revocations removes only
+// itself, because its receipt does not show that the store works.
 func (u *unstored) remove(raw string, stored bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -44,8 +44,8 @@ func (u *unstored) remove(raw string, stored bool) {
 	delete(u.tokens, sha256.Sum256([]byte(raw)))
 }
 
-// some reports whether there is a token in u.
-func (u *unstored) some() bool {
+// hasTokens reports whether u has a token.
+func (u *unstored) hasTokens() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return len(u.tokens) > 0
