@@ -54,8 +54,8 @@ type Entry struct {
 const ForeignRetention = 31 * 24 * time.Hour
 
 // ForeignTokenSum returns the Subject of the revocation of the token with this jti that the authorization server with the
-// identifier iss issued: the exclusive or of the SHA-256 of both. iss counts since two servers may use the same jti, and has a
-// hash of its own so that a gate computes it once.
+// identifier iss issued: the exclusive or of the SHA-256 of both. The sum includes iss, because two servers may use the same
+// jti. iss is hashed separately, so that a gate computes this hash once for each server.
 func ForeignTokenSum(iss, jti string) string {
 	sum := foreignSum(sumOf(iss), jti)
 	return string(sum[:])

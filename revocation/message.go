@@ -42,7 +42,7 @@ const (
 
 // A Position is how far a reader has read in a log of revocations.
 type Position struct {
-	Epoch string // names the log. Numbers of another epoch mean nothing in this epoch. It has no colon.
+	Epoch string // the name of a log, without a colon. A Seq has a meaning in the log of this name only.
 	Seq   uint64 // the number of the last revocation that was read; 0 before the first
 }
 

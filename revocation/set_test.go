@@ -114,7 +114,7 @@ func TestEntryJSON(t *testing.T) {
 	}
 }
 
-// Each returns what was added, and Sweep removes only revocations of tokens whose time has come.
+// Each returns the added entries, and Sweep removes only revocations of tokens whose Until has passed.
 func TestSet(t *testing.T) {
 	set := NewSet()
 	for _, e := range entries {
