@@ -45,7 +45,7 @@ func (m *mistake) Unwrap() error { return m.error }
 
 var errOneMember = &mistake{errors.New("want exactly one of token, application, partner and thumbprint"), malformedOperation}
 
-// revokeRequested does the work of Revoke. done says in words what was revoked.
+// revokeRequested does the work of Revoke. done describes the revocation for the operator.
 func (i *Issuer) revokeRequested(request RevocationRequest) (done string, err error) {
 	if len(request.Reason) > store.MaxReason || strings.ContainsFunc(request.Reason, isUnprintable) {
 		return "", &mistake{fmt.Errorf("a reason is printable text of at most %d bytes", store.MaxReason), badReason}

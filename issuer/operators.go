@@ -41,9 +41,9 @@ type operatorCall struct {
 }
 
 // serveOperators serves the endpoint for operators with this name. A client that is not an operator gets the same
-// response for every name and method, so that it cannot find out which endpoints there are. An overloaded gate serves
-// operators too, because a revocation may end the overload, and few clients get past the check of the certificate. No
-// other function writes the responses and log lines of operators.
+// response for every name and method, so that the response does not show which endpoints exist. An overloaded gate
+// serves operators too, because a revocation may end the overload, and few clients get past the check of the
+// certificate. No other function writes the responses and log lines of operators.
 func (i *Issuer) serveOperators(w http.ResponseWriter, r *http.Request, name string) {
 	var c operatorCall
 	response, err := i.operate(w, r, name, &c)
@@ -70,8 +70,8 @@ func (i *Issuer) serveOperators(w http.ResponseWriter, r *http.Request, name str
 	writeJSON(w, http.StatusOK, response)
 }
 
-// operate authenticates the operator and does what the endpoint with this name does. Every error is a refusal or a
-// mistake.
+// operate authenticates the operator and executes the operation of the endpoint with this name. Every error is a
+// refusal or a mistake.
 func (i *Issuer) operate(w http.ResponseWriter, r *http.Request, name string, c *operatorCall) (response any, err error) {
 	if !i.addresses.allow(sourceOf(r)) {
 		return nil, refuse(tooManyRequests, "the source address exceeds its request rate")

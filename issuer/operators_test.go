@@ -163,7 +163,8 @@ func TestOperatorEndpointRefuses(t *testing.T) {
 	}
 }
 
-// A stolen certificate of an operator that was revoked opens nothing, and without operators there is no endpoint.
+// An operator with a revoked certificate gets 401 invalid_client. Without issuer.operators the endpoint does not
+// exist.
 func TestRevokedOperator(t *testing.T) {
 	s := newHarness(t, "", withOperators)
 	if a := s.operate(anna, `{"thumbprint":"`+anna.Thumbprint()+`","reason":"laptop lost"}`); a.status != http.StatusOK {
@@ -178,7 +179,8 @@ func TestRevokedOperator(t *testing.T) {
 	without.refused(without.operate(anna, `{"partner":"northwind"}`), "not_found")
 }
 
-// A certificate that belongs to two operators is refused, because the audit record could name the wrong one.
+// A certificate that belongs to two operators is refused, because the audit record could name the wrong
+// operator.
 func TestCertificateOfTwoOperators(t *testing.T) {
 	s := newHarness(t, "", withOperators, func(cfg *config.Config) {
 		cfg.Issuer.Operators[1].Certificate.Thumbprints = []access.Thumbprint{access.ThumbprintOf(anna.Cert)}
@@ -189,7 +191,7 @@ func TestCertificateOfTwoOperators(t *testing.T) {
 	}
 }
 
-// The requests of an address are limited before its certificate is looked at.
+// The rate limit of an address applies before the check of the certificate.
 func TestOperatorRate(t *testing.T) {
 	s := newHarness(t, "", withOperators, func(cfg *config.Config) { cfg.Issuer.Limits.PerAddress = config.Rate{RequestsPerSecond: 1, Burst: 2} })
 	s.refused(s.operate(ledger, `{}`), "invalid_client")

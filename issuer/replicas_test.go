@@ -151,7 +151,7 @@ func TestReplicasWithoutDatabase(t *testing.T) {
 	}
 }
 
-// The start waits for a database that is away, for a bounded time and until it is told to stop.
+// Open waits for an unreachable database until its timeout or the end of its context.
 func TestStartWithoutDatabase(t *testing.T) {
 	server := testpostgres.Start(t)
 	s := newHarness(t, "", onDatabase(t, server))

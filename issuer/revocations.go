@@ -78,8 +78,9 @@ func (s *revocations) limits(kind revocation.Kind) (all, each int) {
 	return s.foreign, s.foreign / foreignShares
 }
 
-// weight says as how many revocations r counts in its share. A subject at another authorization server, which chooses its
-// length, counts once for each 256 bytes, so that a share takes at most 2^18 × (256 + 170) × 4/3 = 142 MiB of a snapshot.
+// weight returns the number of revocations for which r counts in its share. A subject at another authorization server,
+// which chooses its length, counts once for each 256 bytes, so that a share takes at most 2^18 × (256 + 170) × 4/3 = 142
+// MiB of a snapshot.
 func weight(r *store.Revocation) int { return 1 + revocation.JSONSize(r.Subject)/256 }
 
 // A share counts the revocations of an owner that are in the set.
@@ -146,7 +147,7 @@ func (s *revocations) put(r *store.Revocation) error {
 	return nil
 }
 
-// count puts r into the set, and what is new into the share of its owner.
+// count puts r into the set, and adds the growth of the set to the share of the owner of r.
 func (s *revocations) count(r *store.Revocation) error {
 	of, limited := ownerOf(r)
 	e := r.Entry()

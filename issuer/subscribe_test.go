@@ -231,8 +231,8 @@ func (s *harness) metricValue(name string) float64 {
 
 func over11(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }
 
-// A new subscriber gets a snapshot, then a batch that says it is complete, and then each revocation as a Security Event
-// Token, over both versions of HTTP. Each signature verifies with the published key set.
+// A new subscriber gets a snapshot, then a heartbeat, and then each revocation as a Security Event Token, over both
+// versions of HTTP. Each signature verifies with the published key set.
 func TestFeed(t *testing.T) {
 	for name, edits := range map[string][]func(*tls.Config){"HTTP/2": nil, "HTTP/1.1": {over11}} {
 		t.Run(name, func(t *testing.T) {
@@ -276,7 +276,8 @@ func TestFeed(t *testing.T) {
 	}
 }
 
-// A subscriber that connects again gets what it missed and nothing else: few revocations one by one, many as a batch.
+// A subscriber that connects again gets only the revocations that it missed: few revocations one by one, many as a
+// batch.
 func TestFeedDelta(t *testing.T) {
 	s := newFeedHarness(t)
 	f := s.subscribe("")
@@ -317,7 +318,7 @@ func TestFeedDelta(t *testing.T) {
 	}
 }
 
-// A position that this log does not have is answered with a snapshot, and a header that is no position is refused.
+// A subscriber whose position is not in the log gets a snapshot, and a header that is not a position is refused.
 func TestFeedLastEventID(t *testing.T) {
 	s := newFeedHarness(t)
 	s.revokeNow(issuer.RevocationRequest{Application: "northwind-ledger"})
@@ -410,7 +411,8 @@ func (s *harness) reload(cfg *config.Config) {
 	s.latest.Store(next)
 }
 
-// A stream goes on while the signing key is rotated, and what was signed before is signed again by a published key.
+// A stream continues during a rotation of the signing key, and messages that were signed before are signed again by
+// a published key.
 func TestFeedRotation(t *testing.T) {
 	s := newFeedHarness(t, func(cfg *config.Config) {
 		cfg.Issuer.Signing = config.Signing{Algorithm: config.ES256, Rotate: 24 * time.Hour}

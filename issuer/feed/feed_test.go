@@ -59,7 +59,8 @@ func (f *follower) apply(m *received) error {
 	return nil
 }
 
-// A stream outlives the timeouts of the server, and a follower of it knows every revocation, in a flood too.
+// A stream lasts longer than the timeouts of the server, and its follower gets every revocation, also of a
+// flood.
 func TestStream(t *testing.T) {
 	for name, over2 := range versions {
 		t.Run(name, func(t *testing.T) {
@@ -134,7 +135,7 @@ func TestSlowSubscriber(t *testing.T) {
 	}
 }
 
-// After a gap subscribers get no batch, until a page continues what was published.
+// After a gap subscribers get no batch, until a page continues the published pages.
 func TestGap(t *testing.T) {
 	for name, page := range map[string]store.Page{
 		"page begins behind the head":  {Epoch: "one", After: 11, Seq: 11},
@@ -254,8 +255,8 @@ func TestRing(t *testing.T) {
 	}
 }
 
-// Events with long subjects, which another authorization server chooses, stay within the bytes of the ring. The estimate is
-// not below what they take. Readers of the kept events miss nothing.
+// Events with long subjects, which another authorization server chooses, stay within the bytes of the ring. eventSize is at
+// least the number of bytes of each event. Readers of the kept events get every event.
 func TestRingBytes(t *testing.T) {
 	const limit = 1 << 20
 	h := newHarness(t, func(o *Options) { o.RingBytes = limit })
@@ -293,7 +294,7 @@ func TestRingBytes(t *testing.T) {
 	}
 }
 
-// A set that lacks a stored revocation is never called complete.
+// While the set lacks a stored revocation, subscribers get neither batch nor snapshot.
 func TestIncompleteSet(t *testing.T) {
 	missing := errors.New("full")
 	h := newHarness(t, func(o *Options) { o.Complete = func() error { return missing } })
@@ -328,8 +329,8 @@ func TestMaxSubscribers(t *testing.T) {
 	h.open("", false)
 }
 
-// A client that has taken every stream makes room for the gates of other clients, until each has as many. It does not get its
-// streams back, and a client does not make room for itself.
+// A client with all streams loses streams to other clients until each client has equally many. A client at that number gets
+// no further stream: the feed evicts a stream only for a client with fewer streams.
 func TestStreamsOfOneClient(t *testing.T) {
 	h := newHarness(t, func(o *Options) { o.MaxSubscribers = 4 })
 	h.poll()

@@ -10,7 +10,7 @@ import (
 )
 
 // A message is the text of a server-sent event, which is signed when the first subscriber needs it and then shared by all
-// of them. It is signed again when the signing keys have changed: the key that signed it may no longer be published.
+// of them. It is signed again when the signing keys have changed: the earlier key may no longer be published.
 type message struct {
 	mu      sync.Mutex
 	text    []byte

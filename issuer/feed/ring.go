@@ -23,7 +23,7 @@ type ring struct {
 	bytes  int // of all events since the beginning of the epoch
 }
 
-// An event is a revocation at its place in the log.
+// An event is a revocation with its number in the log.
 type event struct {
 	message
 	after, seq uint64 // as in [revocation.SecurityEvent]
@@ -92,7 +92,7 @@ func eventSize(e *revocation.Entry) int {
 }
 
 // trim removes the oldest events when there are twice as many as must be kept, or when they exceed the limit. It then
-// keeps half of what may be there.
+// keeps half of the allowed events or bytes.
 func (r *ring) trim() {
 	drop := 0
 	if len(r.events) >= 2*r.size {

@@ -32,8 +32,8 @@ func (all *streams) add(s *stream) bool {
 	return true
 }
 
-// evict ends a stream of the client with the most streams, if it has at least two more than n. With less the two clients would
-// take turns.
+// evict ends a stream of the client with the most streams, if it has at least two more than n. With a smaller difference the
+// two clients would evict each other in turn.
 func (all *streams) evict(n int) bool {
 	if all.evicted >= max(1, all.max/mostEvicted) {
 		return false

@@ -32,8 +32,8 @@ const (
 // auditBucket has an auditRecord for each revocation with an actor, under its number in 8 bytes, big-endian.
 var auditBucket = []byte("audit")
 
-// An AuditRecord says who requested a revocation, and why. Revocation is what was requested. What is stored may be
-// stronger, because of an earlier revocation of the same subject.
+// An AuditRecord says who requested a revocation, and why. Revocation is the requested revocation. The stored
+// revocation may be stronger, because of an earlier revocation of the same subject.
 type AuditRecord struct {
 	Revocation
 	Number uint64    // in the order of the records

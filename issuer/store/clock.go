@@ -15,20 +15,20 @@ const (
 	// revocations of tokens that no gate accepts any longer.
 	maxStep = 5 * time.Minute
 
-	// steadyFor is how long the clock must agree with its step forward before Sweep follows it. A clock that was set wrong, or
-	// is wrong at the start of the machine, is usually corrected within this time.
+	// steadyFor is the time without another step after which Sweep accepts a step of the clock forward. A clock that was set
+	// wrong, or is wrong at the start of the machine, is usually corrected within this time.
 	steadyFor = time.Hour
 )
 
 // sweptKey is where metaBucket has the time of the last sweep, in Unix seconds, 8 bytes big-endian.
 var sweptKey = []byte("swept")
 
-// A sweepClock tells which time a sweep may believe. Nothing but the machine's clock says when a record has expired, and
-// a clock that steps forward and back would remove revocations that are still needed.
+// A sweepClock limits the time by which Sweep judges whether a record has expired. Without the limit, a clock of the
+// machine that steps forward and back would remove revocations that are still needed.
 type sweepClock struct {
 	mu      sync.Mutex
 	opened  time.Time
-	base    time.Time     // the last time that was believed
+	base    time.Time     // the last time that was accepted
 	elapsed time.Duration // the time from opened to base, by the monotonic clock
 
 	ahead time.Duration // how far the clock is ahead of base and the time since, or zero

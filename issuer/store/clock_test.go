@@ -10,8 +10,8 @@ import (
 	"github.com/tallygate/tallygate/revocation"
 )
 
-// A clock that steps forward removes nothing that the time without the step keeps, until it has been steady for an hour. A
-// restart does not hide the step.
+// After a step of the clock forward, Sweep removes only the records that have expired without the step, until the clock
+// has been steady for an hour. A restart does not hide the step.
 func TestSweepStep(t *testing.T) {
 	folder := t.TempDir()
 	f := open(t, folder)

@@ -42,14 +42,15 @@ func (l *log) add(r Revocation) {
 	}
 }
 
-// restart makes the log collect what is committed from now on.
+// restart makes the log collect the revocations that are committed from now on.
 func (l *log) restart() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.pending, l.following, l.overflown = nil, true, false
 }
 
-// take returns what was committed since the last call. If some of it is missing, complete is false.
+// take returns the revocations that were committed since the last call. If a revocation is missing, complete
+// is false.
 func (l *log) take() (all []Addition, complete bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

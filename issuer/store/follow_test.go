@@ -12,7 +12,8 @@ import (
 	"github.com/tallygate/tallygate/revocation"
 )
 
-// A reader so slow that too many revocations wait for it gets them all, in another epoch.
+// A slow reader, for which more than maxPending revocations wait, gets all revocations again in another
+// epoch.
 func TestFollowOverflow(t *testing.T) {
 	f := open(t, t.TempDir())
 	f.FollowEvery(time.Millisecond)

@@ -40,8 +40,8 @@ func (s *Store) Audit(before uint64, limit int) (page []store.AuditRecord, err e
 	return page, err
 }
 
-// given has the records of the parameters, and missing those of them that the audit does not have. A record has no
-// name of its own, and its time in microseconds tells it from others.
+// given selects the records in the parameters, and missing selects the records of given that the audit lacks. A
+// record has no key that two databases share: its columns, with the time in microseconds, identify the record.
 const (
 	given = `unnest($1::timestamptz[], $2::smallint[], $3::bytea[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[])
 		WITH ORDINALITY AS g (time, kind, subject, issued_by, until, actor, reason, position)`

@@ -153,9 +153,9 @@ func TestFailover(t *testing.T) {
 	}
 }
 
-// A copy of the database's disk that is restored has the same epoch and timeline. If its numbers pass the numbers that
-// were read before the issuer reads it, the last of them tells that it is another log, on a new connection and on the
-// connection of before.
+// A copy of the database's disk that is restored has the same epoch and timeline. If the copy has reached higher
+// numbers than the issuer has read, the issuer detects the other log by the revocation with the number that was read
+// last, on a new connection and on the connection from before the restore.
 func TestRestoredDisk(t *testing.T) {
 	for name, end := range map[string]string{
 		"new connection":    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",

@@ -61,7 +61,7 @@ func (s *Store) Follow(ctx context.Context, apply func(store.Page)) error {
 	}
 }
 
-// follow reads the log behind last on one connection, and keeps last at what was applied.
+// follow reads the log behind last on one connection, and moves last to the end of each applied page.
 func (s *Store) follow(ctx context.Context, last *position, apply func(store.Page)) error {
 	conn, err := s.listen(ctx)
 	if err != nil {
@@ -105,7 +105,7 @@ func (s *Store) listen(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// readAdditions calls apply with the pages behind last up to the head, and last with an empty page.
+// readAdditions calls apply with the pages behind last up to the head, and then with an empty page.
 func (s *Store) readAdditions(ctx context.Context, conn *pgx.Conn, last *position, apply func(store.Page)) error {
 	began := time.Since(s.opened)
 	if err := s.pollClock(ctx, conn); err != nil {
@@ -116,7 +116,7 @@ func (s *Store) readAdditions(ctx context.Context, conn *pgx.Conn, last *positio
 		if err != nil {
 			return err
 		}
-		if page.Seq > last.Seq { // without additions if those behind last have expired
+		if page.Seq > last.Seq { // a page without additions: the revocations behind last have expired
 			apply(page.Page)
 			last.take(&page.Page)
 		}

@@ -26,9 +26,9 @@ func (p *position) take(page *store.Page) {
 	}
 }
 
-// continues reports whether page, which was read behind p, is of the log that p is a position in. A restored copy of the
-// database that has the same epoch uses numbers again: either it ends before p, or the number of the last revocation
-// that was read belongs to another revocation, unless that has been extended or has expired meanwhile.
+// continues reports whether page, which was read behind p, belongs to the log of p. A restored copy of the database with
+// the same epoch uses numbers again: either the copy ends before p, or the number of the last revocation that was read
+// belongs to another revocation, unless the first revocation has been extended or has expired meanwhile.
 func (p *position) continues(page *reading) bool {
 	return p.Epoch == "" || page.Epoch == p.Epoch && page.Seq >= p.Seq && (page.last == nil || page.last.Equal(p.stored))
 }

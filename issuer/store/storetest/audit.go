@@ -14,7 +14,7 @@ import (
 	"github.com/tallygate/tallygate/revocation"
 )
 
-// A revocation with an actor writes a record of what was requested, which stays when the revocation has expired. A
+// A revocation with an actor writes a record of the request, which stays when the revocation has expired. A
 // revocation without an actor writes none. Pages are newest first.
 func testAudit(t *testing.T, s Store) {
 	binary := sum("jti")

@@ -104,7 +104,7 @@ func (r *Reader) Sync() (epoch string) {
 	return r.last.Epoch
 }
 
-// CheckHeld checks that r was delivered what s has, in the form that s has.
+// CheckHeld checks that Follow has delivered to r every revocation of s, as Revocations returns it.
 func (r *Reader) CheckHeld(s Store) {
 	r.t.Helper()
 	r.Sync()
@@ -120,8 +120,8 @@ func (r *Reader) CheckHeld(s Store) {
 	}
 }
 
-// Follow delivers what is stored, and while many goroutines store and extend revocations, everything that is
-// acknowledged, in pages that continue each other.
+// Follow delivers the stored revocations and every acknowledged revocation of concurrent goroutines, in pages
+// that continue each other.
 func testFollow(t *testing.T, s Store) {
 	store := func(subject string, issuedBy int64) {
 		if err := s.Revoke(store.Revocation{Kind: revocation.Application, Subject: subject, IssuedBy: at(issuedBy)}); err != nil {
