@@ -162,8 +162,8 @@ func newHTTPClient(settings config.AuthorizationServer, trusted anchors, pair *c
 	return &http.Client{CheckRedirect: checkRedirect, Transport: transport}
 }
 
-// newStreamClient returns a client like that of newHTTPClient, which opens a connection for each request and follows
-// no redirect.
+// newStreamClient returns a client like newHTTPClient's, which opens a connection for each request and follows no
+// redirect.
 func newStreamClient(settings config.AuthorizationServer, trusted anchors, pair *clientCertificate) *http.Client {
 	client := newHTTPClient(settings, trusted, pair)
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

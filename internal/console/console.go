@@ -31,7 +31,7 @@ type State struct {
 	FaultAt  time.Time      // when the last reload failed
 	Draining bool
 	Unready  string   // why the gate is not ready; "" if it is
-	Weakened []string // what is not checked, or less than by default, because a setting says so
+	Weakened []string // the warnings of settings that weaken a check
 	Started  time.Time
 	Version  string
 

@@ -60,8 +60,8 @@ func warnWeakenedServer(log *slog.Logger, server *config.AuthorizationServer) {
 	}
 }
 
-// weakened returns the warnings of warnWeakened as texts, after those that package authserver logs: it warns of plain
-// http itself, also for programs that use package validate.
+// weakened returns the warnings of warnWeakened as texts, after the warnings of plain http. Package authserver logs
+// the warnings of plain http, so that programs which use package validate get them too.
 func (s *state) weakened() (texts []string) {
 	for i := range s.cfg.AuthorizationServers {
 		server := &s.cfg.AuthorizationServers[i]

@@ -66,8 +66,8 @@ var causes = map[revocation.Kind]error{
 	revocation.ForeignSubject: errors.New("the authorization server has revoked the tokens of the subject by a security event"),
 }
 
-// statusBy returns the status of a token that is revoked by a kind of revocation, or not revoked if by is 0 and unknown is
-// nil. unknown says why the revocations are not known.
+// statusBy returns the status of a token: revoked by the kind by, or not revoked if by is 0 and unknown is nil. unknown
+// says why revocations may be missing.
 func statusBy(by revocation.Kind, unknown error) (validate.RevocationStatus, error) {
 	if by != 0 {
 		return validate.Revoked, causes[by]

@@ -9,8 +9,8 @@ import (
 	"github.com/tallygate/tallygate/revocation"
 )
 
-// endRevoked ends the connections of clients whose certificates an issuer revokes, until ctx ends. Revoked
-// certificates only become more, so their number says whether all connections must be checked. A revoked application has no
+// endRevoked ends the connections of clients whose certificates an issuer revokes, until ctx ends. The number of revoked
+// certificates never falls, so a changed number means that all connections must be checked. A revoked application has no
 // connections of its own: its requests are refused, and its streams end at their recheck.
 func (g *Gate) endRevoked(ctx context.Context) {
 	tick := time.NewTicker(endRevokedInterval)

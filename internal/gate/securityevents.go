@@ -78,8 +78,7 @@ func (s *state) makeEventReceiver(server *config.AuthorizationServer, from build
 	return r, err
 }
 
-// withSecurityEvents returns a function that also knows what the security events revoke. next, which may be nil, is the
-// function without them.
+// withSecurityEvents returns next extended by the revocations from security events. next may be nil.
 func (s *state) withSecurityEvents(next func(*access.Unchecked) (validate.RevocationStatus, error)) func(*access.Unchecked) (validate.RevocationStatus, error) {
 	for i := range s.cfg.AuthorizationServers {
 		if s.cfg.AuthorizationServers[i].SecurityEvents != nil {
@@ -95,8 +94,8 @@ func (s *state) withSecurityEvents(next func(*access.Unchecked) (validate.Revoca
 	return next
 }
 
-// status returns the status of a token: status and err, which are known without the security events, unless the token's
-// server has revoked the token, or the events of the server may be missing.
+// status returns the status of a token. The parameters status and err are the result without security events, and are
+// returned unless the token's server has revoked the token or its events may be missing.
 func (e *securityEvents) status(token *access.Unchecked, status validate.RevocationStatus, err error) (validate.RevocationStatus, error) {
 	r := e.receivers[token.Issuer]
 	if r == nil || status == validate.Revoked {
@@ -163,7 +162,8 @@ func (e *securityEvents) ready(servers []config.AuthorizationServer) error {
 	return errors.Join(errs...)
 }
 
-// handler returns the handler of the issuer's listeners: the endpoints to which servers push events, and else tokens.
+// handler returns the handler of the issuer's listeners: the endpoints to which servers push events, and tokens for
+// every other path.
 func (e *securityEvents) handler(tokens http.Handler) http.Handler {
 	pushed := make(map[string]http.Handler)
 	for _, r := range e.receivers {

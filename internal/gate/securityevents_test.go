@@ -57,7 +57,8 @@ func eventsState(t *testing.T, whenStale config.WhenRevocationsStale) *state {
 	return s
 }
 
-// What the gate knows about a token, with what it knows without events, while the events are stale.
+// The status of a token while security events are stale, by when_stale and by the status without security
+// events.
 func TestSecurityEventStatus(t *testing.T) {
 	const unknown, not, revoked, ask = validate.RevocationUnknown, validate.NotRevoked, validate.Revoked, validate.Introspect
 	cause := errors.New("cause")
