@@ -31,7 +31,7 @@ func revocationsCommand() *cobra.Command {
 	return command
 }
 
-// A revocationSource is where a command reads audit records, and which.
+// A revocationSource has the flags for the issuer and for the kind of the audit records that a command reads.
 type revocationSource struct {
 	target issuerTarget
 	kind   string

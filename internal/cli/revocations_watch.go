@@ -56,8 +56,8 @@ type watch struct {
 // leastTimeout is the least time limit for a call that waits for a record: the issuer waits for up to 8 s.
 const leastTimeout = 15 * time.Second
 
-// start runs w with the issuer that source names. A database is opened once. No other state is opened here: if no issuer
-// runs, nothing is revoked, and the lock of the state would keep an issuer from starting.
+// start runs w with the issuer of source. A database is opened once. No other state is opened here: if no issuer runs,
+// nothing is revoked, and the lock of the state would keep an issuer from starting.
 func (w *watch) start(ctx context.Context, source *revocationSource) error {
 	source.target.remote.options.Timeout = max(source.target.remote.options.Timeout, leastTimeout)
 	w.query = func(ctx context.Context, q issuer.RevocationQuery) (issuer.RevocationList, error) {

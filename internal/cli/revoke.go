@@ -96,8 +96,8 @@ func revokeCommand() *cobra.Command {
 	return command
 }
 
-// revokedText says what was revoked, and to how many gates the issuer that has answered sends it. It cannot count the gates
-// of other issuers, nor the gates that have lost their stream.
+// revokedText describes the revocation, and the number of gates with a stream at the issuer that has answered. The number
+// lacks the gates of other issuers and the gates that have lost their stream.
 func revokedText(r issuer.RevocationResponse) string {
 	switch {
 	case r.Streams == nil:
