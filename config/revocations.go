@@ -13,8 +13,7 @@ type Revocations struct {
 	Feeds    []URL    `yaml:"feeds" schema:"nonempty"`     // https; used in turn; default: /revocations at the issuer
 	ClientID ClientID `yaml:"client_id" schema:"required"` // the gate's client_id at the issuer, which it authenticates with connection.certificate (RFC 8705 section 2)
 	State    Path     `yaml:"state"`                       // a folder for the last known revocations; default: a restarted gate fetches all revocations
-	// MaxStaleness is how long the gate decides by the revocations that it knows while it does not hear
-	// whether there are more.
+	// MaxStaleness is how long after the last heartbeat the gate decides by the revocations that it knows.
 	MaxStaleness time.Duration `yaml:"max_staleness"`
 	// WhenStale says what happens to requests after MaxStaleness. ContinueRevocationsStale
 	// weakens the gate, and a warning is logged.

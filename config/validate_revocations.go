@@ -8,8 +8,8 @@ import (
 	"github.com/tallygate/tallygate/internal/strictyaml"
 )
 
-// The bounds of max_staleness. An issuer sends a heartbeat every 2 s, so that 5 s allow for one that is late
-// and for a connection that is made again.
+// The bounds of max_staleness. An issuer sends a heartbeat every 2 s, so that 5 s allow for a late heartbeat
+// and for a new connection.
 const (
 	leastMaxStaleness = 5 * time.Second
 	mostMaxStaleness  = 24 * time.Hour

@@ -37,7 +37,7 @@ func TestOperatorAnchors(t *testing.T) {
 	}
 	for _, name := range []string{"northwind", "shared", "below"} {
 		_, err := LoadTrust(configured("operations", name), Options{})
-		if err == nil || !strings.Contains(err.Error(), "issuer.operators[0].trust: the anchor ") || !strings.Contains(err.Error(), "whose authority could make an operator") {
+		if err == nil || !strings.Contains(err.Error(), "issuer.operators[0].trust: the anchor ") || !strings.Contains(err.Error(), "whose authority could issue the certificate of an operator") {
 			t.Errorf("LoadTrust with %s as anchor of an operator returned %v, want an error", name, err)
 		}
 	}

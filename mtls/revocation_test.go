@@ -316,7 +316,8 @@ func TestReloadOfRevocations(t *testing.T) {
 	judged(t, load(with, revocation.NewSet()), chain(gone), access.Granted)
 }
 
-// Behind front proxies, the thumbprint counts of the certificate in the header, and of the certificate of the proxy.
+// Behind a front proxy, a request is refused if the certificate in the header or the certificate of the proxy is
+// revoked.
 func TestRevokedThumbprintBehindFrontProxy(t *testing.T) {
 	northwind, operator := testpki.NewCA("Northwind Root"), testpki.NewCA("Operator Root")
 	p, q, lb := northwind.Leaf("p"), northwind.Leaf("q"), operator.Leaf("lb", testpki.DNS("lb.internal"))

@@ -79,7 +79,7 @@ func (t *Trust) operatorsDisjoint(cfg *config.Config, files bundles) error {
 		for _, file := range o.Trust {
 			for _, c := range files[file].certificates {
 				if clients[anchorKeyOf(c)] {
-					faults = append(faults, fmt.Errorf("%s: %s: the anchor %s in %s is also an anchor of a partner or of listener.client_certificates, whose authority could make an operator",
+					faults = append(faults, fmt.Errorf("%s: %s: the anchor %s in %s is also an anchor of a partner or of listener.client_certificates, whose authority could issue the certificate of an operator",
 						cfg.Position(path), path, c.Subject, file))
 				}
 			}

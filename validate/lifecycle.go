@@ -96,8 +96,8 @@ func (v *Validator) serverByName(name string) *server {
 	return &server{}
 }
 
-// Server returns the connections to an authorization server and its key set, for a package that reads from
-// the server what is not about one token. Each is nil if v does not need it.
+// Server returns the connections to an authorization server and its key set, for packages that use the server
+// for more than one token at a time, such as the revocation feed. Each is nil if v does not need it.
 func (v *Validator) Server(name config.Name) (*authserver.Server, *jwks.Source) {
 	s := v.serverByName(string(name))
 	return s.remote, s.keys
