@@ -56,36 +56,37 @@ partners:
     - {name: borealis, trust: [borealis-ca.pem], applications: [{client_id: borealis-sync, certificate: {subject_dn: "CN=sync"}, apis: [accounts]}]}
 `
 
-// A feeding is an issuer in one process and a gate in another, which follows the issuer's feed over a relay.
-type feeding struct {
+// An issuerAndGate is an issuer in one process and a gate in another process, which follows the issuer's feed
+// over a relay.
+type issuerAndGate struct {
 	*reloading
 	gate  *reloading // in the same folder
 	relay *feedRelay
 }
 
-func newFeeding(t *testing.T) *feeding {
+func newFeeding(t *testing.T) *issuerAndGate {
 	t.Helper()
 	a := newReloading(t)
 	copied := *a.testGate
 	copied.process, copied.upstream = nil, newRecorder()
-	f := &feeding{a, &reloading{&copied, t}, newFeedRelay(t, a.issuerAddress)}
+	f := &issuerAndGate{a, &reloading{&copied, t}, newFeedRelay(t, a.issuerAddress)}
 	t.Cleanup(f.gate.close)
 	f.replace("issuer.yaml", []byte(f.text(feedIssuerConfig)))
 	f.startIssuer()
 	return f
 }
 
-func (f *feeding) text(template string) string {
+func (f *issuerAndGate) text(template string) string {
 	return strings.NewReplacer("ISSUER", f.issuerAddress, "RELAY", f.relay.Addr().String(), "UPSTREAM", f.gate.upstream.url()).Replace(template) + feedPartners
 }
 
-func (f *feeding) startIssuer() {
+func (f *issuerAndGate) startIssuer() {
 	f.t.Helper()
 	f.check(f.start(binary(f.t), filepath.Join(f.dir, "issuer.yaml")))
 }
 
 // configureGate writes the gate's configuration, with edits.
-func (f *feeding) configureGate(edits ...string) {
+func (f *issuerAndGate) configureGate(edits ...string) {
 	f.t.Helper()
 	text := f.text(feedGateConfig)
 	for i := 0; i < len(edits); i += 2 {
@@ -97,13 +98,13 @@ func (f *feeding) configureGate(edits ...string) {
 	f.replace("gate.yaml", []byte(text))
 }
 
-func (f *feeding) startGate() {
+func (f *issuerAndGate) startGate() {
 	f.t.Helper()
 	f.gate.serve()
 }
 
 // run runs a command in the folder and returns its output.
-func (f *feeding) run(arguments ...string) (string, error) {
+func (f *issuerAndGate) run(arguments ...string) (string, error) {
 	command := exec.Command(binary(f.t), arguments...)
 	command.Dir = f.dir
 	out, err := command.CombinedOutput()
@@ -111,7 +112,7 @@ func (f *feeding) run(arguments ...string) (string, error) {
 }
 
 // fetch gets a token from the issuer.
-func (f *feeding) fetch(certificate, clientID string) string {
+func (f *issuerAndGate) fetch(certificate, clientID string) string {
 	f.t.Helper()
 	command := exec.Command(binary(f.t), "token", "--metadata", "https://"+f.issuerAddress, "--ca", "gate.pem", "--cert", certificate+".pem", "--key", certificate+"-key.pem", "--client-id", clientID)
 	command.Dir = f.dir
@@ -123,7 +124,7 @@ func (f *feeding) fetch(certificate, clientID string) string {
 }
 
 // revoke revokes at the issuer.
-func (f *feeding) revoke(arguments ...string) {
+func (f *issuerAndGate) revoke(arguments ...string) {
 	f.t.Helper()
 	if out, err := f.run(append([]string{"revoke", "--config", "issuer.yaml"}, arguments...)...); err != nil {
 		f.t.Fatalf("revoke %v: %v %s", arguments, err, out)
@@ -131,7 +132,7 @@ func (f *feeding) revoke(arguments ...string) {
 }
 
 // revokeToken revokes one token at the issuer.
-func (f *feeding) revokeToken(token string) {
+func (f *issuerAndGate) revokeToken(token string) {
 	f.t.Helper()
 	command := exec.Command(binary(f.t), "revoke", "--config", "issuer.yaml", "--token")
 	command.Dir, command.Stdin = f.dir, strings.NewReader(token)
@@ -141,7 +142,7 @@ func (f *feeding) revokeToken(token string) {
 }
 
 // ask sends a request with a certificate and a token and returns the status and the reason.
-func (f *feeding) ask(certificate, token string) (int, string) {
+func (f *issuerAndGate) ask(certificate, token string) (int, string) {
 	f.t.Helper()
 	transport := &http.Transport{TLSClientConfig: f.gate.client(certificate)}
 	defer transport.CloseIdleConnections()
@@ -158,7 +159,7 @@ func (f *feeding) ask(certificate, token string) (int, string) {
 }
 
 // becomes waits until the gate gives the token this reason. If it refuses the token, no request reaches the upstream.
-func (f *feeding) becomes(certificate, token, want string) {
+func (f *issuerAndGate) becomes(certificate, token, want string) {
 	f.t.Helper()
 	began := time.Now()
 	gatetest.EventuallyEqual(f.t, "the reason for the token of "+certificate, want, func() string {
@@ -170,7 +171,7 @@ func (f *feeding) becomes(certificate, token, want string) {
 }
 
 // is expects the reason of a request, and that a refused request does not reach the upstream.
-func (f *feeding) is(certificate, token, want string) {
+func (f *issuerAndGate) is(certificate, token, want string) {
 	f.t.Helper()
 	f.gate.upstream.forget()
 	status, reason := f.ask(certificate, token)
@@ -187,7 +188,7 @@ func (f *feeding) is(certificate, token, want string) {
 }
 
 // ready waits until /readyz has the status, and returns its body.
-func (f *feeding) ready(want int) (text string) {
+func (f *issuerAndGate) ready(want int) (text string) {
 	f.t.Helper()
 	gatetest.EventuallyEqual(f.t, "status of /readyz", want, func() int {
 		status, body, err := f.gate.admin("/readyz")
@@ -300,7 +301,7 @@ func TestFeedRevokes(t *testing.T) {
 }
 
 // explained waits until explain, which reads the gate's state folder, refuses the token of borealis and says want.
-func (f *feeding) explained(token string, want ...string) {
+func (f *issuerAndGate) explained(token string, want ...string) {
 	f.t.Helper()
 	f.check(os.WriteFile(filepath.Join(f.dir, "kept.jwt"), []byte(token), 0o600))
 	var out string
@@ -312,8 +313,8 @@ func (f *feeding) explained(token string, want ...string) {
 	}
 }
 
-// While the issuer is not heard, when_stale decides. A reload changes it, and a revoked token is refused in any case. What
-// is revoked meanwhile is refused as soon as the gate hears of it.
+// While the feed is cut, when_stale decides, and a reload changes when_stale. A revoked token is refused in any case. A
+// token that is revoked meanwhile is refused once the feed is back.
 func TestFeedIsStale(t *testing.T) {
 	t.Parallel()
 	f := newFeeding(t)
@@ -352,8 +353,8 @@ func TestFeedIsStale(t *testing.T) {
 	f.check(f.gate.stop())
 }
 
-// A restarted gate refuses what it refused before, and is not ready before it has heard the issuer. The body of
-// /readyz says why. A reload turns the feed off and on.
+// A restarted gate refuses the tokens that it refused before, and is not ready before the issuer has sent a
+// heartbeat. The body of /readyz says why. A reload turns the feed off and on.
 func TestFeedAndRestarts(t *testing.T) {
 	t.Parallel()
 	f := newFeeding(t)

@@ -15,8 +15,8 @@ import (
 const (
 	// fleetStaleness is the least max_staleness, so that the drills wait as little as possible.
 	fleetStaleness = 5 * time.Second
-	// fleetMargin is added to the times in which a sidecar must know, because the machine may be busy. The times themselves
-	// are measured by TestFleet.
+	// fleetMargin is added to the time within which a sidecar must refuse a revoked target, because the machine may be
+	// busy. The times themselves are measured by TestFleet.
 	fleetMargin = 5 * time.Second
 )
 
@@ -32,7 +32,8 @@ func (f *fleet) answers(s *sidecar, x *target, status int, reason string) {
 
 func (f *fleet) spared() *target { return &f.targets[len(f.targets)-1] }
 
-// The database crashes while revocations are made, and comes back. The sidecars do not decide what they cannot know.
+// The database crashes between revocations and restarts. Until it is back, stale sidecars answer 503, and no sidecar
+// grants a revoked target.
 func TestFleetDatabaseRestart(t *testing.T) {
 	fleetDrill(t)
 	server := testpostgres.Start(t, "fsync=on")
@@ -55,7 +56,8 @@ func TestFleetDatabaseRestart(t *testing.T) {
 	}
 }
 
-// An issuer is killed while it serves feeds. Its sidecars go to the other issuer, before they are stale.
+// An issuer is killed while it serves feeds. Its sidecars connect to the other issuer before their
+// revocations are stale.
 func TestFleetIssuerKilled(t *testing.T) {
 	fleetDrill(t)
 	f := newFleet(t, 16)
@@ -80,8 +82,8 @@ func TestFleetIssuerKilled(t *testing.T) {
 	}
 }
 
-// The database fails over to a replica that lacks the last commits. The sidecars keep what they knew, a restart
-// included, and follow the promoted server.
+// The database fails over to a replica that lacks the last commits. The sidecars keep their revocations, also
+// over a restart, and follow the promoted server.
 func TestFleetFailover(t *testing.T) {
 	fleetDrill(t)
 	primary := testpostgres.Start(t, "fsync=on")
@@ -178,8 +180,8 @@ func TestFleetStale(t *testing.T) {
 	}
 }
 
-// A sidecar that starts again without a feed refuses what it knew if it has a state on disk, and decides nothing if
-// it has none.
+// A sidecar that restarts without a feed refuses the revocations in its state on disk. Without a state on disk,
+// every request gets 503.
 func TestFleetSidecarRestarted(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	f := newFleet(t, 8)
@@ -231,7 +233,8 @@ func TestFleetSidecarRestarted(t *testing.T) {
 	f.answers(none, f.spared(), http.StatusOK, "")
 }
 
-// A sidecar is killed at any moment, while it writes its state too. Each time it starts with a whole state.
+// A sidecar is killed at different moments, also during a write of its state. Each start finds a complete
+// state.
 func TestFleetSidecarKilled(t *testing.T) {
 	fleetDrill(t)
 	const rounds, each = 8, 6
@@ -263,7 +266,8 @@ func TestFleetNotificationsLost(t *testing.T) {
 	fleetDrill(t)
 	server := testpostgres.Start(t)
 	database := server.Database()
-	// A function of the same name, first in the search path of the issuers' role, does nothing but count.
+	// A function of the same name, first in the search path of the issuers' role, counts its calls and
+	// notifies no connection.
 	server.Exec(database.Database, "CREATE SEQUENCE public.lost", "GRANT USAGE ON SEQUENCE public.lost TO "+database.User,
 		"CREATE FUNCTION public.pg_notify(text, text) RETURNS void LANGUAGE sql AS $$ SELECT nextval('public.lost') $$",
 		"ALTER ROLE "+database.User+" SET search_path = public, pg_catalog")
@@ -288,7 +292,7 @@ func TestFleetNotificationsLost(t *testing.T) {
 	t.Logf("refused by all after %s at most", longest.Round(time.Millisecond))
 }
 
-// The clocks of two sidecars are 30 s off. They refuse all that is revoked.
+// Two sidecars whose clocks are 30 s ahead and 30 s behind refuse every revoked target.
 func TestFleetClocks(t *testing.T) {
 	fleetDrill(t)
 	f := newFleet(t, 12)

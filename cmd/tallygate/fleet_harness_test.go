@@ -35,8 +35,8 @@ type fleet struct {
 	operator  *http.Client
 }
 
-// A target is what a driver revokes: a token, an application, a partner or a certificate. Each has a token of
-// its own, which the revocation ends.
+// A target is a token, an application, a partner or a certificate that a test revokes. Each target has a
+// token of its own, which the revocation revokes too.
 type target struct {
 	kind        string // token, application, partner or certificate
 	name        string

@@ -48,8 +48,8 @@ func (f *fleet) revoke(x *target, number int) error {
 }
 
 // Tokens, applications, partners and certificates are revoked at two issuers in turn. After each
-// acknowledgement every sidecar refuses what was revoked, and its upstream gets no request. TALLYGATE_FLEET has
-// the number of sidecars and of revocations, as in 50,1000.
+// acknowledgement every sidecar refuses the revoked target, and its upstream gets no request. TALLYGATE_FLEET
+// has the number of sidecars and of revocations, as in 50,1000.
 func TestFleet(t *testing.T) {
 	sidecars, revocations := fleetSize(t)
 	f := newFleet(t, revocations)

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A witness calls every sidecar for every acknowledged revocation, over and over, and remembers each request that
-// was granted although the sidecar could have known.
+// A witness calls every sidecar for every acknowledged revocation, over and over, and records each request that
+// was granted later than within after the acknowledgement.
 type witness struct {
 	f      *fleet
 	within time.Duration // from the acknowledgement, in which a sidecar may still grant
@@ -68,8 +68,8 @@ func (w *witness) acknowledge(x *target) {
 	w.acknowledged = append(w.acknowledged, acknowledged{x, time.Now()})
 }
 
-// revoke revokes the targets at the issuers in turn, with a pause after each. What an issuer does not acknowledge is
-// tried again at the next issuer, until patience ends.
+// revoke revokes the targets at the issuers in turn, with a pause after each. A revocation without an
+// acknowledgement is tried again at the next issuer, for the time patience.
 func (w *witness) revoke(targets []target, pause time.Duration) {
 	w.f.t.Helper()
 	for i := range targets {
@@ -90,8 +90,8 @@ func (w *witness) revoke(targets []target, pause time.Duration) {
 	}
 }
 
-// end stops the witness, and demands that no request was granted that must not have been, and that every sidecar
-// now refuses every acknowledged revocation.
+// end stops the witness. The test fails if a request was granted too late, or if a sidecar does not refuse every
+// acknowledged revocation now.
 func (w *witness) end() {
 	w.f.t.Helper()
 	w.cancel()

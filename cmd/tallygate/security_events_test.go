@@ -134,7 +134,8 @@ func (s *sender) deliver(id, raw string) (code string) {
 	return code
 }
 
-// serve starts the gate with those settings of the server, and with settings of our own issuer or none.
+// serve starts the gate with the given settings of the server, and with the given settings of our own issuer,
+// which may be empty.
 func (s *sender) serve(connection, source, server, issuer string) {
 	s.t.Helper()
 	s.foreign.write("gate.yaml", strings.NewReplacer("UPSTREAM", s.upstream.url(), "CONNECTION", connection, "SOURCE", source, "OWN", server, "ISSUER", issuer).Replace(eventsConfig))
