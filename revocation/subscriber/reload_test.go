@@ -48,6 +48,10 @@ func TestReload(t *testing.T) {
 	changed.Start()
 	same.lease.Release()
 	gatetest.Eventually(t, "another stream", func() bool { got := s.asked(); return len(got) == 2 && got[1] == "e:1" })
+	renamed := s.open(t, gateOptions{pool: pool, server: func(c *config.AuthorizationServer) { c.Name = "renamed" }, stopped: true})
+	if renamed.Set() != same.Set() || renamed.Current() != nil {
+		t.Errorf("after a reload that renames the server: the same set %t, %v; want true, nil", renamed.Set() == same.Set(), renamed.Current())
+	}
 	// After a change of the anchors, a gate does not take over the set that came over the previous anchors.
 	ca := s.dir + "/other.pem"
 	gatetest.WriteFile(t, ca, newIssuer(t, steady).ca.CertPEM())

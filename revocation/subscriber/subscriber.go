@@ -89,7 +89,8 @@ func New(cfg *config.Config, options Options) (*Subscriber, error) {
 	}
 	s.source = sourceOf(s.issuer, s.server, s.pinned)
 	key := []any{s.settings, s.issuer, server.Algorithms, options.Server.Key(), keys}
-	return reuse.Acquire(options.Lease, string(server.Name), key, s.open, (*Subscriber).close)
+	// The name is the same for each server, so that a reload that renames the server keeps the set.
+	return reuse.Acquire(options.Lease, "feed", key, s.open, (*Subscriber).close)
 }
 
 // open returns s with the knowledge of previous or of the state file.
