@@ -26,8 +26,8 @@ func (p pager) inline() g.Node {
 	}
 	return g.Group{
 		g.Textf(" · APIs %d–%d of %d", p.From, p.To, p.Total),
-		unless(p.Previous, g.Group{g.Text(" "), link(p.Previous, g.Text("Previous APIs"))}),
-		unless(p.Next, g.Group{g.Text(" "), link(p.Next, g.Text("Next APIs"))}),
+		ifNonEmpty(p.Previous, g.Group{g.Text(" "), link(p.Previous, g.Text("Previous APIs"))}),
+		ifNonEmpty(p.Next, g.Group{g.Text(" "), link(p.Next, g.Text("Next APIs"))}),
 	}
 }
 
@@ -86,7 +86,7 @@ func callers(all []permission) g.Node {
 	return grid{
 		caption: "Applications that may call it", label: "Applications that may call it", heads: heads("Partner", "Application", "Host", "Token needs"),
 		rows: g.Map(all, func(p permission) g.Node {
-			return h.Tr(h.Td(link(partnerLink(p.Partner), text(p.Partner)), disabledPill(p.Disabled)), rowHead(text(p.ClientID)), h.Td(spaced(p.Hosts)), h.Td(p.needs()))
+			return h.Tr(h.Td(link(partnerLink(p.Partner), text(p.Partner)), disabledPill(p.Disabled)), rowHead(text(p.ClientID)), h.Td(withSpaces(p.Hosts)), h.Td(p.needs()))
 		}),
 	}.node()
 }

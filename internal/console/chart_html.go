@@ -30,14 +30,14 @@ func (c chart) node() g.Node {
 		h.Div(class("plot"),
 			h.Span(class("most"), h.Aria("hidden", "true"), g.Text(number(c.Most))),
 			drawing("", "0 0 600 100", "", "", g.Attr("preserveAspectRatio", "none"), path("grid", "M0 .5h600M0 50h600M0 99.5h600"),
-				g.Map(c.Parts, func(p part) g.Node { return unless(p.Path, path(p.Class, p.Path)) }))),
+				g.Map(c.Parts, func(p part) g.Node { return ifNonEmpty(p.Path, path(p.Class, p.Path)) }))),
 		h.P(class("axis"), h.Aria("hidden", "true"), h.Span(g.Text("60 min ago")), h.Span(g.Text("45")), h.Span(g.Text("30")), h.Span(g.Text("15")), h.Span(g.Text("now"))))
 }
 
 // drawing returns an SVG that screen readers pass over, because a text or a table says the same. Without a
 // size it fills its box.
 func drawing(classes, box, width, height string, children ...g.Node) g.Node {
-	return h.SVG(g.If(classes != "", class(classes)), g.Attr("viewBox", box), unless(width, h.Width(width)), unless(height, h.Height(height)),
+	return h.SVG(g.If(classes != "", class(classes)), g.Attr("viewBox", box), ifNonEmpty(width, h.Width(width)), ifNonEmpty(height, h.Height(height)),
 		h.Aria("hidden", "true"), g.Attr("focusable", "false"), g.Group(children))
 }
 

@@ -24,17 +24,17 @@ func code(s string) g.Node { return h.Code(text(s)) }
 // longCode returns code that may break anywhere, such as a thumbprint.
 func longCode(s string) g.Node { return h.Code(class("break"), text(s)) }
 
-// quiet returns text beside something more important.
+// quiet returns text that is less important than the text beside it.
 func quiet(children ...g.Node) g.Node { return h.Span(class("quiet"), g.Group(children)) }
 
-// under returns quiet text below something more important.
-func under(children ...g.Node) g.Node { return h.Span(class("quiet under"), g.Group(children)) }
+// quietBelow returns quiet text on a line of its own below other text.
+func quietBelow(children ...g.Node) g.Node { return h.Span(class("quiet under"), g.Group(children)) }
 
 // pill returns a short word on a coloured ground. kind is fine, warn or bad.
 func pill(kind, word string) g.Node { return h.Span(class("pill "+kind), text(word)) }
 
-// graded returns bad or warn, which are classes.
-func graded(bad bool) string {
+// badOrWarn returns the class bad or the class warn.
+func badOrWarn(bad bool) string {
 	if bad {
 		return "bad"
 	}
@@ -48,8 +48,8 @@ func disabledPill(disabled bool) g.Node {
 
 func link(url string, children ...g.Node) g.Node { return h.A(h.Href(url), g.Group(children)) }
 
-// outside returns a link to the documentation.
-func outside(url string, children ...g.Node) g.Node {
+// docsLink returns a link to the documentation.
+func docsLink(url string, children ...g.Node) g.Node {
 	return h.A(h.Href(url), h.Rel("noreferrer"), g.Group(children))
 }
 
@@ -69,8 +69,8 @@ func tags(names []string, otherwise g.Node) g.Node {
 	return g.Map(names, func(name string) g.Node { return g.Group{h.Span(class("tag"), text(name)), g.Text(" ")} })
 }
 
-// spaced returns the names with spaces between them.
-func spaced(names []string) g.Node {
+// withSpaces returns the names with spaces between them.
+func withSpaces(names []string) g.Node {
 	return g.Map(names, func(name string) g.Node { return g.Group{text(name), g.Text(" ")} })
 }
 
@@ -94,8 +94,8 @@ type definition struct {
 	what g.Node
 }
 
-// unless returns node, or nil if s is empty.
-func unless(s string, node g.Node) g.Node { return g.If(s != "", node) }
+// ifNonEmpty returns node, or nil if s is empty.
+func ifNonEmpty(s string, node g.Node) g.Node { return g.If(s != "", node) }
 
 // A grid is a table of a page.
 type grid struct {
@@ -130,16 +130,16 @@ func numberCell(n int) g.Node { return h.Td(class("n"), g.Text(number(n))) }
 
 func rowHead(children ...g.Node) g.Node { return h.Th(h.Scope("row"), g.Group(children)) }
 
-// when returns the distance of m from now, or never for the zero time.
-func when(m moment) g.Node {
+// timeAgo returns the time from m to now in words, or never for the zero time.
+func timeAgo(m moment) g.Node {
 	if m.IsZero() {
 		return g.Text("never")
 	}
 	return h.Time(h.DateTime(m.ISO()), h.Title(m.Text()), g.Text(m.Ago))
 }
 
-// ends returns the day at which a certificate ends, and a mark if state is expired or soon.
-func ends(m moment, state string) g.Node {
+// endDay returns the day at which a certificate ends, and a mark if state is expired or soon.
+func endDay(m moment, state string) g.Node {
 	return g.Group{h.Time(h.DateTime(m.ISO()), g.Text(m.Day())), g.Text(" "), quiet(g.Text(m.Ago)), g.Text(" "), endPill(state)}
 }
 
@@ -161,6 +161,6 @@ func (p pager) node() g.Node {
 	}
 	return h.Nav(class("pager"), h.Aria("label", "Pages of the list"),
 		h.Span(g.Textf("%s–%s of %s", number(p.From), number(p.To), number(p.Total))),
-		unless(p.Previous, g.Group{g.Text(" "), h.A(h.Href(p.Previous), h.Rel("prev"), g.Text("Previous"))}),
-		unless(p.Next, g.Group{g.Text(" "), h.A(h.Href(p.Next), h.Rel("next"), g.Text("Next"))}))
+		ifNonEmpty(p.Previous, g.Group{g.Text(" "), h.A(h.Href(p.Previous), h.Rel("prev"), g.Text("Previous"))}),
+		ifNonEmpty(p.Next, g.Group{g.Text(" "), h.A(h.Href(p.Next), h.Rel("next"), g.Text("Next"))}))
 }

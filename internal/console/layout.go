@@ -19,7 +19,7 @@ func (p page) layout(content ...g.Node) g.Node {
 			p.links(), p.search())),
 		h.Main(h.ID("main"), h.TabIndex("-1"), p.title(), g.Group(content)),
 		h.Footer(h.P(g.Text("Read-only. Times are UTC. The counts are of this gate alone, since its start or for an hour. "),
-			outside(documentation+"docs/console.md", g.Text("About this console")))),
+			docsLink(documentation+"docs/console.md", g.Text("About this console")))),
 	)))
 }
 

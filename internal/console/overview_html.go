@@ -37,16 +37,16 @@ func (n notice) node() g.Node {
 	if n.Critical {
 		grade = "Critical"
 	}
-	return h.Li(class(graded(n.Critical)), h.Strong(g.Text(grade)), g.Text(" "), h.Span(class("text"), text(n.Text)), g.Text(" "),
-		h.Span(class("links"), unless(n.Link, link(n.Link, text(n.Go))),
-			unless(n.Runbook, g.Group{g.Text(" "), outside(n.Runbook, g.Text("Runbook"))})))
+	return h.Li(class(badOrWarn(n.Critical)), h.Strong(g.Text(grade)), g.Text(" "), h.Span(class("text"), text(n.Text)), g.Text(" "),
+		h.Span(class("links"), ifNonEmpty(n.Link, link(n.Link, text(n.Go))),
+			ifNonEmpty(n.Runbook, g.Group{g.Text(" "), docsLink(n.Runbook, g.Text("Runbook"))})))
 }
 
 func (o overviewPage) servers() g.Node {
 	return grid{caption: "Authorization servers", heads: heads("Server", "State", "Keys"), rows: g.Map(o.Servers, func(s server) g.Node {
 		keys := quiet(g.Text("none, introspection"))
 		if s.Keys != nil {
-			keys = g.Group{g.Text(plural(s.Keys.Count, "key") + ", "), when(s.Keys.Fetched)}
+			keys = g.Group{g.Text(plural(s.Keys.Count, "key") + ", "), timeAgo(s.Keys.Fetched)}
 		}
 		return h.Tr(rowHead(text(s.Name)), h.Td(s.stateNode()), h.Td(keys))
 	})}.node()
@@ -57,7 +57,7 @@ func (s server) stateNode() g.Node {
 	if s.Problem == "" {
 		return pill("fine", "fine")
 	}
-	return g.Group{pill(graded(s.Required), "problem"), g.Text(" "), text(s.Problem)}
+	return g.Group{pill(badOrWarn(s.Required), "problem"), g.Text(" "), text(s.Problem)}
 }
 
 // node returns the table with a chart in each row. column is the heading of the names, and by says how the
@@ -79,15 +79,15 @@ func (t table) node(column, by string) g.Node {
 func (t tally) node() g.Node {
 	name := text(t.Name)
 	if t.Link != "" {
-		name = outside(t.Link, name)
+		name = docsLink(t.Link, name)
 	}
 	serious := "serious"
 	if t.Serious < t.Hour {
 		serious = number(t.Serious) + " serious"
 	}
 	return h.Tr(g.If(t.Now > 0, class("now")),
-		rowHead(name, g.If(t.Serious > 0, g.Group{g.Text(" "), pill("bad", serious)}), unless(t.Words.Fault, under(text(t.Words.Fault)))),
-		h.Td(drawing("spark", "0 0 120 20", "120", "20", path("refused", t.Spark.All), unless(t.Spark.Serious, path("failed", t.Spark.Serious)))),
+		rowHead(name, g.If(t.Serious > 0, g.Group{g.Text(" "), pill("bad", serious)}), ifNonEmpty(t.Words.Fault, quietBelow(text(t.Words.Fault)))),
+		h.Td(drawing("spark", "0 0 120 20", "120", "20", path("refused", t.Spark.All), ifNonEmpty(t.Spark.Serious, path("failed", t.Spark.Serious)))),
 		numberCell(t.Now), numberCell(t.Hour))
 }
 
@@ -97,6 +97,6 @@ func certificates(all []certificate) g.Node {
 		return h.P(class("quiet"), g.Text("No certificate is known."))
 	}
 	return grid{caption: "Certificates by their end", heads: heads("Certificate of", "Name", "Ends"), rows: g.Map(all, func(c certificate) g.Node {
-		return h.Tr(h.Td(text(c.Role)), rowHead(linked(c.Link, c.Name)), h.Td(ends(c.Ends, c.State)))
+		return h.Tr(h.Td(text(c.Role)), rowHead(linked(c.Link, c.Name)), h.Td(endDay(c.Ends, c.State)))
 	})}.node()
 }

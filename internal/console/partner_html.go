@@ -31,7 +31,7 @@ func (p partnerPage) lead() g.Node {
 	}
 	return h.P(class("lead"),
 		g.If(p.Disabled, g.Group{pill("bad", "disabled"), g.Text(" The gate refuses every request of this partner. ")}),
-		unless(p.Position, code(p.Position)),
+		ifNonEmpty(p.Position, code(p.Position)),
 		g.If(len(p.Servers) > 0, g.Group{g.Text(" · tokens may come from "), text(strings.Join(p.Servers, ", "))}))
 }
 
@@ -72,23 +72,23 @@ func (p partnerPage) settings() g.Node {
 		}.node()),
 		h.Div(class("columns two"),
 			section("seen", "Certificates of granted requests", seen),
-			section("anchors", "Anchors", unless(p.NoAnchors, h.P(pill("warn", "unread"), g.Text(" "), text(p.NoAnchors))), anchors)),
+			section("anchors", "Anchors", ifNonEmpty(p.NoAnchors, h.P(pill("warn", "unread"), g.Text(" "), text(p.NoAnchors))), anchors)),
 		section("may", "What it may call", routes,
 			g.If(p.MoreRoutes > 0, h.P(class("quiet"), g.Text(number(p.MoreRoutes)+" more are in "), link("/access.csv", g.Text("the CSV of all permissions")), g.Text(".")))),
 	}
 }
 
 func (a application) node() g.Node {
-	return h.Tr(rowHead(text(a.ClientID)), h.Td(class("break"), text(a.Registered)), h.Td(text(a.Authentication), unless(a.RateLimit, under(text(a.RateLimit)))),
+	return h.Tr(rowHead(text(a.ClientID)), h.Td(class("break"), text(a.Registered)), h.Td(text(a.Authentication), ifNonEmpty(a.RateLimit, quietBelow(text(a.RateLimit)))),
 		h.Td(tags(a.APIs, nil)), h.Td(tags(a.Scopes, quiet(g.Text("none")))), h.Td(code(a.Position)))
 }
 
 func clientCertificates(all []clientCertificate) g.Node {
 	return h.Ul(class("certificates"), g.Map(all, func(c clientCertificate) g.Node {
 		return h.Li(h.Div(h.Strong(class("break"), text(c.Subject)), g.Text(" "), endPill(c.State)), definitions(
-			definition{"Ends", ends(c.Ends, "")},
-			definition{"Application", unless(c.ClientID, text(c.ClientID))},
-			definition{"Seen", g.If(!c.Last.IsZero(), when(c.Last))},
+			definition{"Ends", endDay(c.Ends, "")},
+			definition{"Application", ifNonEmpty(c.ClientID, text(c.ClientID))},
+			definition{"Seen", g.If(!c.Last.IsZero(), timeAgo(c.Last))},
 			definition{"Issuer", h.Span(class("break"), text(c.Issuer))},
 			definition{"Thumbprint", longCode(c.Thumbprint)}))
 	}))
@@ -99,7 +99,7 @@ func permissions(all []permission) g.Node {
 		caption: "Applications and the routes that they may call", label: "Permissions",
 		heads: heads("Application", "Method", "Path", "Host", "API", "Token needs", "Setting"),
 		rows: g.Map(all, func(p permission) g.Node {
-			return h.Tr(rowHead(text(p.ClientID), disabledPill(p.Disabled)), h.Td(code(p.Method)), h.Td(code(p.Path)), h.Td(spaced(p.Hosts)), h.Td(text(p.API)), h.Td(p.needs()), h.Td(code(p.Position)))
+			return h.Tr(rowHead(text(p.ClientID), disabledPill(p.Disabled)), h.Td(code(p.Method)), h.Td(code(p.Path)), h.Td(withSpaces(p.Hosts)), h.Td(text(p.API)), h.Td(p.needs()), h.Td(code(p.Position)))
 		}),
 	}.node()
 }
@@ -114,7 +114,7 @@ func (p partnersPage) html() g.Node {
 		}.node()
 	}
 	return p.layout(
-		unless(p.Query, h.P(class("lead"), g.Text(plural(p.Pager.Total, "partner")+" with “"), text(p.Query), g.Text("” in name, client id or registered certificate. "), link("/partners", g.Text("Show all")))),
+		ifNonEmpty(p.Query, h.P(class("lead"), g.Text(plural(p.Pager.Total, "partner")+" with “"), text(p.Query), g.Text("” in name, client id or registered certificate. "), link("/partners", g.Text("Show all")))),
 		g.Iff(len(p.Refusals) > 0, func() g.Node {
 			return section("found", "Refusals with “"+p.Query+"” in their log line", g.Map(p.Refusals, func(r refusal) g.Node { return r.node(false) }))
 		}),
@@ -127,7 +127,7 @@ func (r partnerRow) node() g.Node {
 		if m.IsZero() {
 			return h.Td(quiet(g.Text(none)))
 		}
-		return h.Td(ends(m, state))
+		return h.Td(endDay(m, state))
 	}
 	return h.Tr(rowHead(link(r.Link, text(r.Name)), disabledPill(r.Disabled)),
 		h.Td(tags(r.Applications, nil), g.If(r.More > 0, quiet(g.Textf("and %d more", r.More)))), h.Td(tags(r.APIs, nil)),

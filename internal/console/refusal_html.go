@@ -14,16 +14,16 @@ func (r *refusal) node(open bool) g.Node {
 		what = g.Group{g.Text("TLS handshake at "), text(r.Listener)}
 	}
 	return h.Details(class("refusal"), g.If(open, g.Attr("open")),
-		h.Summary(pill(graded(r.Bad), r.Reason), g.Text(" "), h.Span(class("what"), what), g.Text(" "),
-			quiet(g.If(r.Times > 1, g.Text(number(r.Times)+" times, last ")), when(r.Last), unless(r.ClientID, g.Group{g.Text(" · "), text(r.ClientID)}))),
+		h.Summary(pill(badOrWarn(r.Bad), r.Reason), g.Text(" "), h.Span(class("what"), what), g.Text(" "),
+			quiet(g.If(r.Times > 1, g.Text(number(r.Times)+" times, last ")), timeAgo(r.Last), ifNonEmpty(r.ClientID, g.Group{g.Text(" · "), text(r.ClientID)}))),
 		h.Div(class("body"),
 			explanation(r.Explanation),
 			definitions(
 				definition{"Certificate of", r.certificateOf()},
 				definition{"Token of", r.tokenOf()},
 				definition{"Request", r.request()},
-				definition{"Go on", unless(r.Command, h.Code(class("break command"), text(r.Command)))}),
-			unless(r.Documentation, h.P(outside(r.Documentation, g.Text("About this reason"))))))
+				definition{"Go on", ifNonEmpty(r.Command, h.Code(class("break command"), text(r.Command)))}),
+			ifNonEmpty(r.Documentation, h.P(docsLink(r.Documentation, g.Text("About this reason"))))))
 }
 
 // explanation returns what the outcome means, what was compared, and what to do.
@@ -46,9 +46,9 @@ func explanation(e *explain.LogLine) g.Node {
 	return g.Group{
 		h.P(text(e.Meaning)), compared,
 		definitions(
-			definition{"At fault", unless(e.Advice.Fault, text(e.Advice.Fault))},
-			definition{"Do", unless(e.Advice.Do, text(e.Advice.Do))},
-			definition{"Setting", unless(e.Stage.Position, longCode(e.Stage.Position))}),
+			definition{"At fault", ifNonEmpty(e.Advice.Fault, text(e.Advice.Fault))},
+			definition{"Do", ifNonEmpty(e.Advice.Do, text(e.Advice.Do))},
+			definition{"Setting", ifNonEmpty(e.Stage.Position, longCode(e.Stage.Position))}),
 	}
 }
 
@@ -58,13 +58,13 @@ func (r *refusal) certificateOf() g.Node {
 		owner = link(partnerLink(r.Partner), text(r.Partner))
 	}
 	return g.Group{
-		owner, unless(r.Application, g.Group{g.Text(", application "), text(r.Application)}),
+		owner, ifNonEmpty(r.Application, g.Group{g.Text(", application "), text(r.Application)}),
 		g.Map(r.Certificate, func(line string) g.Node { return h.Span(class("quiet under break"), text(line)) }),
-		unless(r.Thumbprint, under(longCode(r.Thumbprint))),
+		ifNonEmpty(r.Thumbprint, quietBelow(longCode(r.Thumbprint))),
 	}
 }
 
-// tokenOf returns whose the token is, or nil if there is no token that says so.
+// tokenOf returns the partner, the application and the issuer of the token, or nil if no token names them.
 func (r *refusal) tokenOf() g.Node {
 	if r.ClientID == "" && r.TokenPartner == "" {
 		return nil
@@ -74,15 +74,15 @@ func (r *refusal) tokenOf() g.Node {
 		owner = link(partnerLink(r.TokenPartner), text(r.TokenPartner))
 	}
 	return g.Group{
-		owner, unless(r.ClientID, g.Group{g.Text(", application "), text(r.ClientID)}),
-		unless(r.Issuer, under(g.Text("from authorization server "), text(r.Issuer))),
+		owner, ifNonEmpty(r.ClientID, g.Group{g.Text(", application "), text(r.ClientID)}),
+		ifNonEmpty(r.Issuer, quietBelow(g.Text("from authorization server "), text(r.Issuer))),
 	}
 }
 
 func (r *refusal) request() g.Node {
 	return g.Group{
-		unless(r.API, g.Group{g.Text("API "), text(r.API), g.Text(", ")}), g.Text("from "), text(r.Remote),
-		under(unless(r.RequestID, g.Group{g.Text("id "), code(r.RequestID), g.Text(", ")}), g.Text(r.Last.Text()),
+		ifNonEmpty(r.API, g.Group{g.Text("API "), text(r.API), g.Text(", ")}), g.Text("from "), text(r.Remote),
+		quietBelow(ifNonEmpty(r.RequestID, g.Group{g.Text("id "), code(r.RequestID), g.Text(", ")}), g.Text(r.Last.Text()),
 			g.If(r.Times > 1, g.Text(", first "+r.First.Text()))),
 	}
 }

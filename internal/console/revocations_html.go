@@ -19,7 +19,7 @@ func (p revocationsPage) html() g.Node {
 	if p.revocationsPart == nil {
 		return p.layout(section("none", "No source of revocations",
 			h.P(g.Text("The configuration has neither "), code("revocations"), g.Text(" nor "), code("issuer"),
-				g.Text(", so this gate does not learn what an issuer revokes. "), outside(documentation+"docs/revocation.md", g.Text("Revocation")))))
+				g.Text(", so this gate does not learn what an issuer revokes. "), docsLink(documentation+"docs/revocation.md", g.Text("Revocation")))))
 	}
 	return p.layout(
 		g.Iff(p.Feed != nil, func() g.Node { return section("feed", "The revocation feed", p.Feed.node()) }),
@@ -33,16 +33,16 @@ func (f *revocationFeed) node() g.Node {
 	return definitions(
 		definition{"Stream", f.stream()},
 		definition{"Set", f.state()},
-		definition{"Complete as of", when(f.synced)},
+		definition{"Complete as of", timeAgo(f.synced)},
 		definition{"Position", longCode(f.Position)},
 		definition{"When stale", g.Group{code(f.WhenStale), g.Text(", after " + f.MaxStaleness)}},
-		definition{"Last failure", unless(f.Failure, text(f.Failure))},
-		definition{"Setting", g.Group{code(f.SettingAt), g.Text(" "), outside(documentation+"docs/revocation.md", g.Text("Revocation"))}})
+		definition{"Last failure", ifNonEmpty(f.Failure, text(f.Failure))},
+		definition{"Setting", g.Group{code(f.SettingAt), g.Text(" "), docsLink(documentation+"docs/revocation.md", g.Text("Revocation"))}})
 }
 
 // stream says whether the stream is open, and to which host.
 func (f *revocationFeed) stream() g.Node {
-	host := g.Group{g.Text(" " + f.Server), unless(f.Host, g.Group{g.Text(" at "), longCode(f.Host)}), g.Text(", since "), when(f.since)}
+	host := g.Group{g.Text(" " + f.Server), ifNonEmpty(f.Host, g.Group{g.Text(" at "), longCode(f.Host)}), g.Text(", since "), timeAgo(f.since)}
 	if f.Connected {
 		return g.Group{pill("fine", "connected"), host}
 	}
@@ -82,7 +82,7 @@ func eventsTable(all []revocationEvent) g.Node {
 		return h.P(class("quiet"), g.Text("Nothing was revoked since the start of this process."))
 	}
 	return grid{caption: "Last revocations", heads: heads("When", "Kind", "What"), rows: g.Map(all, func(e revocationEvent) g.Node {
-		return h.Tr(h.Td(when(e.at)), h.Td(code(e.Kind)), rowHead(longCode(e.Subject)))
+		return h.Tr(h.Td(timeAgo(e.at)), h.Td(code(e.Kind)), rowHead(longCode(e.Subject)))
 	})}.node()
 }
 
@@ -90,7 +90,7 @@ func eventsTable(all []revocationEvent) g.Node {
 func (p *revocationsPart) summary() g.Node {
 	var rows []definition
 	if f := p.Feed; f != nil {
-		rows = append(rows, definition{"Feed", f.stream()}, definition{"Set", g.Group{f.state(), g.Text(" as of "), when(f.synced)}})
+		rows = append(rows, definition{"Feed", f.stream()}, definition{"Set", g.Group{f.state(), g.Text(" as of "), timeAgo(f.synced)}})
 	}
 	if l := p.Log; l != nil {
 		rows = append(rows, definition{"Subscribers", g.Text(plural(l.Subscribers, "gate"))})
