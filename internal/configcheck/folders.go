@@ -14,8 +14,8 @@ import (
 // writable is W_OK and X_OK of access(2).
 const writable = 2 | 1
 
-// folders warns of folders in which the gate could not keep the revocations that it knows. It is no fault, because check
-// may run as another user, or on another machine, than the gate.
+// folders warns of folders to which the gate could not write revocations. Such a folder is no fault of the
+// configuration, because check may run as another user, or on another machine, than the gate.
 func (e *examiner) folders() {
 	if r := e.cfg.Revocations; r != nil {
 		e.folder("revocations.state", r.State)
@@ -27,8 +27,8 @@ func (e *examiner) folders() {
 	}
 }
 
-// folder examines a folder that the gate writes to. The gate makes the folder if it does not exist, so that the nearest
-// folder above it counts.
+// folder examines a folder that the gate writes to. The gate makes the folder if it does not exist, so folder examines
+// the nearest existing folder above it.
 func (e *examiner) folder(path string, folder config.Path) {
 	if folder == "" {
 		return
