@@ -38,6 +38,7 @@ type transmitter struct {
 	*httptest.Server
 	key    *testpki.Signer
 	dir    string
+	pool   *reuse.Pool                      // shared by the receivers; nil: each has its own
 	answer atomic.Pointer[http.HandlerFunc] // replaces the answer to polls; nil: offer
 
 	mu       sync.Mutex
@@ -174,7 +175,7 @@ func (s *transmitter) receiver(t *testing.T, edits ...func(*config.Authorization
 	}
 	r := &receiver{registry: prometheus.NewRegistry()}
 	now := func() time.Time { return time.Now().Add(time.Duration(r.clock.Load())) }
-	log, lease := slog.New(slog.NewJSONHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug})), new(reuse.Pool).Lease()
+	log, lease := slog.New(slog.NewJSONHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug})), s.pool.Lease()
 	t.Cleanup(lease.Release)
 	remote, err := authserver.New(settings, authserver.Options{Log: log, Metrics: authserver.NewMetrics(nil), Now: time.Now, Lease: lease})
 	if err != nil {

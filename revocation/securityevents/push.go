@@ -51,7 +51,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	verdicts, err := r.receive(request.Context(), []string{raw})
 	if err != nil {
 		if request.Context().Err() == nil {
-			r.state.unstored.add(raw)
+			r.unstored.add(raw)
 		}
 		if n := r.refusals.Add("not accepted", r.now()); n > 0 {
 			r.log.WarnContext(request.Context(), "security event not accepted", "issuer", r.server, "count", n, "error", err)
@@ -59,7 +59,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		unavailable(w)
 		return
 	}
-	r.state.unstored.remove(raw, verdicts[0].stored)
+	r.unstored.remove(raw, verdicts[0].stored)
 	if f := verdicts[0].fault; f != nil {
 		refuse(w, f)
 		return

@@ -18,6 +18,7 @@ import (
 	"github.com/tallygate/tallygate/access"
 	"github.com/tallygate/tallygate/config"
 	"github.com/tallygate/tallygate/internal/gatetest"
+	"github.com/tallygate/tallygate/internal/reuse"
 	"github.com/tallygate/tallygate/internal/testpki"
 )
 
@@ -34,14 +35,14 @@ func pushServer(t *testing.T, r *receiver) *httptest.Server {
 }
 
 // pushed returns a receiver to which s pushes, with its server.
-func (s *transmitter) pushed(t *testing.T, thumbprints ...access.Thumbprint) (*receiver, *httptest.Server) {
+func (s *transmitter) pushed(t *testing.T, edits ...func(*config.AuthorizationServer)) (*receiver, *httptest.Server) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "authorization")
 	gatetest.WriteFile(t, file, []byte(secret+"\n"))
-	r := s.receiver(t, func(c *config.AuthorizationServer) {
+	r := s.receiver(t, append([]func(*config.AuthorizationServer){func(c *config.AuthorizationServer) {
 		c.SecurityEvents.Poll = nil
-		c.SecurityEvents.Push = &config.SecurityEventsPush{Path: "/security-events/partners", AuthorizationFile: config.Path(file), Thumbprints: thumbprints}
-	})
+		c.SecurityEvents.Push = &config.SecurityEventsPush{Path: "/security-events/partners", AuthorizationFile: config.Path(file)}
+	}}, edits...)...)
 	return r, pushServer(t, r)
 }
 
@@ -156,13 +157,13 @@ func TestPushStaysStale(t *testing.T) {
 	r.fail(nil)
 	send(lost, 202, false)
 	ignorable := s.sign(revoked("4", M{"events": M{verification: M{}}}))
-	r.state.unstored.add(ignorable) // as when the key set is not known
+	r.unstored.add(ignorable) // as when the key set is not known
 	send(ignorable, 202, false)
 	for n := range maxUnstored + 10 {
-		r.state.unstored.add(fmt.Sprint(n))
+		r.unstored.add(fmt.Sprint(n))
 	}
 	for n := range maxUnstored + 10 {
-		r.state.unstored.remove(fmt.Sprint(n), false)
+		r.unstored.remove(fmt.Sprint(n), false)
 	}
 	send(ignorable, 202, true)
 	send(lost, 202, false)
@@ -192,7 +193,9 @@ func TestPushCertificate(t *testing.T) {
 		return parsed
 	}
 	s := newTransmitter(t)
-	r, server := s.pushed(t, thumbprint(listed), thumbprint(expired))
+	r, server := s.pushed(t, func(c *config.AuthorizationServer) {
+		c.SecurityEvents.Push.Thumbprints = []access.Thumbprint{thumbprint(listed), thumbprint(expired)}
+	})
 	for name, c := range map[string]struct {
 		shown  *testpki.Pair
 		status int
@@ -218,5 +221,32 @@ func TestPushWithoutCredentials(t *testing.T) {
 	r.settings.Push = &config.SecurityEventsPush{Path: "/security-events/partners"}
 	if status, code := push(t, server.Client(), server.URL, "POST", secret, "application/secevent+jwt", s.sign(revoked("1"))); code != authenticationFailed {
 		t.Errorf("%d %s, want %s", status, code, authenticationFailed)
+	}
+}
+
+// A reload does not forget that a pushed token could not be stored, whether or not it changes the settings or renames the server.
+func TestUnstoredAfterReload(t *testing.T) {
+	for name, edit := range map[string]func(*config.AuthorizationServer){
+		"no change": func(*config.AuthorizationServer) {},
+		"setting":   func(c *config.AuthorizationServer) { c.SecurityEvents.MaxStaleness += time.Second },
+		"name":      func(c *config.AuthorizationServer) { c.Name = "renamed" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTransmitter(t)
+			s.pool = new(reuse.Pool)
+			before, server := s.pushed(t)
+			raw := s.sign(revoked("1"))
+			before.fail(errors.New("no space left"))
+			if status, _ := push(t, server.Client(), server.URL, "POST", secret, "application/secevent+jwt", raw); status != http.StatusServiceUnavailable {
+				t.Fatalf("status %d, want 503", status)
+			}
+			after, server := s.pushed(t, edit)
+			if after.Current() == nil {
+				t.Error("Current = nil after a reload, want an error: a security event could not be stored")
+			}
+			if status, _ := push(t, server.Client(), server.URL, "POST", secret, "application/secevent+jwt", raw); status != http.StatusAccepted || after.Current() != nil {
+				t.Errorf("after the token was sent again: status %d, %v, want 202, nil", status, after.Current())
+			}
+		})
 	}
 }

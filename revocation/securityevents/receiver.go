@@ -44,6 +44,7 @@ type Receiver struct {
 	remote    *authserver.Server
 	store     func(ctx context.Context, entries []revocation.Entry) error
 	state     *status
+	unstored  *unstored       // pushed tokens that could not be stored
 	pending   acknowledgement // what the next poll reports; only the poll task uses it
 	verifying chan struct{}   // has an element for each pushed token that is being verified
 	task      refresh.Task    // polls
@@ -58,15 +59,19 @@ type Receiver struct {
 func New(settings config.AuthorizationServer, options Options) (*Receiver, error) {
 	r := &Receiver{
 		server: string(settings.Name), issuer: string(settings.Issuer), settings: *settings.SecurityEvents, leeway: settings.Leeway,
-		keys: options.Keys, remote: options.Remote, store: options.Store, state: &status{synced: make(chan struct{})}, verifying: make(chan struct{}, maxVerifying),
+		keys: options.Keys, remote: options.Remote, store: options.Store, state: &status{synced: make(chan struct{})}, unstored: new(unstored), verifying: make(chan struct{}, maxVerifying),
 		log: options.Log, metrics: options.Metrics.forServer(options.Lease, string(settings.Name), settings.SecurityEvents.Poll != nil), now: options.Now,
 	}
 	if err := r.checkFiles(); err != nil {
 		return nil, err
 	}
-	return reuse.Acquire(options.Lease, r.server, r.key(), func(previous *Receiver) (*Receiver, error) {
+	// The issuer is the name, so that a reload that renames the server keeps state and unstored.
+	return reuse.Acquire(options.Lease, r.issuer, r.key(), func(previous *Receiver) (*Receiver, error) {
 		if previous != nil && r.continues(previous) {
 			r.state = previous.state
+		}
+		if previous != nil && r.settings.Push != nil && previous.settings.Push != nil { // the server may not send the tokens again soon
+			r.unstored = previous.unstored
 		}
 		return r, nil
 	}, (*Receiver).close)
@@ -79,7 +84,7 @@ func (r *Receiver) key() any {
 	if keys == nil {
 		return nil
 	}
-	key := []any{r.issuer, r.settings, r.leeway, keys}
+	key := []any{r.server, r.settings, r.leeway, keys}
 	if r.remote != nil {
 		key = append(key, r.remote.Key())
 	}

@@ -14,21 +14,19 @@ import (
 
 var errNoPoll = errors.New("no poll has succeeded yet")
 
-// A status has the results of the polls and the pushed tokens that could not be stored. It is safe for
-// concurrent use.
+// A status has the results of the polls. It is safe for concurrent use.
 type status struct {
 	lastSuccess atomic.Pointer[time.Time] // when the last poll that succeeded began; nil before
 	lastError   atomic.Pointer[string]    // the last error of a poll since lastSuccess; nil: no error
 	synced      chan struct{}             // closed after the first poll that succeeded
 	once        sync.Once                 // closes synced
-	unstored    unstored                  // pushed tokens
 }
 
 // Current returns nil, or an error if revocations by the server may be unknown: the last poll that succeeded began more than
 // max_staleness ago, or a pushed token could not be stored. Without polls, the gate cannot know whether the server has an
 // event to push.
 func (r *Receiver) Current() error {
-	if r.state.unstored.hasTokens() {
+	if r.unstored.hasTokens() {
 		return access.Denyf(access.RevocationsStale, "a security event of %s could not be stored", r.server)
 	}
 	if r.settings.Poll == nil {
