@@ -169,7 +169,7 @@ func TestPushStaysStale(t *testing.T) {
 	send(lost, 202, false)
 }
 
-// Requests without the server's credentials do not fill the log, and every one of them is counted.
+// Requests without the server's credentials do not fill the log, and each request is counted.
 func TestPushLog(t *testing.T) {
 	s := newTransmitter(t)
 	r, server := s.pushed(t)

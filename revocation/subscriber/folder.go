@@ -87,11 +87,11 @@ func (f *folder) load(known *knowledge, source string, now time.Time) error {
 
 var (
 	errFileSource = errors.New("the file has the revocations of another issuer, or other anchors or keys were accepted")
-	errFileFuture = errors.New("the file is from the future: a clock has been changed")
+	errFileFuture = errors.New("the time in the file is in the future: a clock has been changed")
 )
 
-// due reports whether known should be written: it has changed, the file has something else, or the file says when the set
-// was complete. With atOnce, due ignores writeInterval and writeRate.
+// due reports whether known should be written: it has changed, another Subscriber has written the file, or the file says
+// when the set was complete. With atOnce, due ignores writeInterval and writeRate.
 func (f *folder) due(known *knowledge, source string, now time.Time, atOnce bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -129,7 +129,7 @@ func (c *connection) event(name, data string) {
 	c.raw("event: " + name + "\nid: e:0\ndata: " + data + "\n\n")
 }
 
-// idle keeps the stream open until the client goes.
+// idle keeps the stream open until the client disconnects.
 func (c *connection) idle() { <-c.request.Context().Done() }
 
 func (c *connection) batch(edit M, header ...M) {

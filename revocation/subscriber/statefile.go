@@ -20,7 +20,7 @@ import (
 //	varint   when the set was last known to be complete, Unix milliseconds; 0: never
 //	entries  each: a byte with the kind, the subject as text, uvarint issued_by and uvarint until, Unix seconds, 0: none
 //	0        a byte after the last entry
-//	32 bytes the SHA-256 of everything before
+//	32 bytes the SHA-256 of all bytes before
 //
 // A text is a uvarint with its length and its bytes.
 const fileVersion = "tallygate revocations 1\n"

@@ -117,8 +117,8 @@ func sealed(content []byte) []byte {
 	return append(bytes.Clone(content), sum[:]...)
 }
 
-// A file of another issuer, or that another user could have written, is not used. If a file is from the future, its entries
-// are used, and its position and its time are not.
+// A file of another issuer, or that another user could have written, is not used. If the time of a file is in the future,
+// its entries are used, and its position and its time are not.
 func TestUnusableFile(t *testing.T) {
 	now := time.Now()
 	for name, tt := range map[string]struct {

@@ -18,7 +18,7 @@ import (
 
 // timing has the times of streams, which tests shorten.
 type timing struct {
-	silence time.Duration                    // the time without a byte after which a connection is dead
+	silence time.Duration                    // the time without a byte after which a connection counts as lost
 	answer  time.Duration                    // bounds the time from the start of a connection to the header of the response
 	restart time.Duration                    // how long the set of a restarted process waits for a stream
 	steady  time.Duration                    // a stream that lasts so long ends the count of failures in a row
