@@ -215,7 +215,8 @@ func TestAuditAfterRestart(t *testing.T) {
 	}
 }
 
-// onEachState runs test with an issuer whose state is in a folder, and with one whose state is in a database.
+// onEachState runs test with an issuer whose state is in a folder, and with an issuer whose state is in a
+// database.
 func onEachState(t *testing.T, test func(*testing.T, func(*config.Config))) {
 	t.Run("folder", func(t *testing.T) { test(t, func(*config.Config) {}) })
 	t.Run("database", func(t *testing.T) { test(t, onDatabase(t, testpostgres.Start(t))) })

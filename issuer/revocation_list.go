@@ -152,7 +152,7 @@ func (i *Issuer) Revocations(ctx context.Context, q RevocationQuery) (Revocation
 	}
 	before, size := q.Before, store.AuditPage
 	if q.Kind == "" {
-		size = min(q.Limit+1, size) // one more shows whether there are older records
+		size = min(q.Limit+1, size) // one record more than Limit shows whether there are older records
 	}
 	for scanned := 0; ; {
 		page, err := i.state.Audit(before, size)

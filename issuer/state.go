@@ -21,7 +21,8 @@ type state interface {
 	Revoke(store.Revocation) error
 	// Audit returns up to limit audit records whose numbers are below before, newest first; 0 means from the newest.
 	Audit(before uint64, limit int) ([]store.AuditRecord, error)
-	// Revocations calls yield with every stored revocation, and may call it with one of them several times.
+	// Revocations calls yield with every stored revocation, and may call yield several times with the same
+	// revocation.
 	Revocations(yield func(store.Revocation) error) error
 	// Follow calls apply with every stored revocation, and from then on with each revocation that any process stores,
 	// until ctx ends.

@@ -109,7 +109,7 @@ func revocationsListCommand() *cobra.Command {
 	return command
 }
 
-// list returns up to limit records. It asks for one page after the other.
+// list returns up to limit records. It requests one page at a time.
 func (s *revocationSource) list(ctx context.Context, stderr io.Writer, limit int) (all issuer.RevocationList, err error) {
 	q := issuer.RevocationQuery{Kind: s.kind}
 	for {

@@ -354,8 +354,8 @@ func TestStreamsOfOneClient(t *testing.T) {
 	}
 }
 
-// FuzzPosition: whatever position a subscriber claims, it reaches the head without a gap, and if the position is not
-// one of this log, with every revocation.
+// FuzzPosition: whatever position a subscriber claims, it reaches the head without a gap, and if the log does not
+// have the position, with every revocation.
 func FuzzPosition(f *testing.F) {
 	for _, text := range []string{"one:0", "one:5", "one:40", "one:50", "two:1", "", "one:18446744073709551615", "one:51"} {
 		f.Add(text)
