@@ -263,8 +263,8 @@ func (r *feedRelay) pass(to string) {
 	}
 }
 
-// What the issuer in one process revokes, the gate in another process refuses: tokens, applications, partners and
-// certificates.
+// The gate in one process refuses every token, application, partner and certificate that the issuer in another
+// process revokes.
 func TestFeedRevokes(t *testing.T) {
 	t.Parallel()
 	f := newFeeding(t)

@@ -23,7 +23,7 @@ import (
 	"github.com/tallygate/tallygate/revocation"
 )
 
-// A subscription is a connection to a feed, as a sidecar has one.
+// A subscription is a connection to a feed, like the connection of a sidecar.
 type subscription struct {
 	conn     net.Conn
 	position string // the id of the last event
@@ -147,7 +147,8 @@ func (f *fleet) startSlowly(s *stateful, file string) {
 	}
 }
 
-// storm opens many subscriptions at once, and measures until all know that they have everything.
+// storm opens many subscriptions at once, and measures the time until each subscriber has every revocation
+// and a heartbeat.
 func (f *fleet) storm(issuer *stateful, what, position string, number int) {
 	f.t.Helper()
 	all := make([]*subscription, number)

@@ -20,7 +20,7 @@ import (
 )
 
 // revoke revokes x at the issuer with a number and returns when the revocation is acknowledged. A token is revoked by
-// its application (RFC 7009), everything else by an operator over mutual TLS.
+// its application (RFC 7009), and any other target by an operator over mutual TLS.
 func (f *fleet) revoke(x *target, number int) error {
 	if x.kind == "token" {
 		client := f.clientOf(x.certificate)

@@ -32,7 +32,7 @@ func (o *output) String() string {
 }
 
 // A revocation by an operator over mutual TLS that was answered survives kill -9 of the issuer at once, with its audit
-// record, and a watch that lost the issuer goes on with the next revocation.
+// record, and a watch that lost its connection continues with the next revocation.
 func TestOperatorsRevocationSurvivesKill(t *testing.T) {
 	s := newStateful(t)
 	operators := "  operators: [{name: anna, trust: [operations-ca.pem], certificate: {san_dns: anna.operations.example}, permissions: [revoke, read]}]\n"
