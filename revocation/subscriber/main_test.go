@@ -193,7 +193,8 @@ type gateOptions struct {
 	server  func(*config.AuthorizationServer)
 	timing  func(*timing)
 	now     func() time.Time
-	stopped bool // the caller starts the gate
+	metrics *Metrics // of another gate in the same process; nil: the gate has its own
+	stopped bool     // the caller starts the gate
 }
 
 // open returns a gate for the feed of s, with short pauses.
@@ -229,7 +230,10 @@ func (s *issuerServer) open(t testing.TB, o gateOptions) *gate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.Subscriber, err = New(cfg, Options{Server: remote, Keys: keys, Log: logger, Metrics: NewMetrics(g.registry), Now: o.now, Lease: g.lease})
+	if o.metrics == nil {
+		o.metrics = NewMetrics(g.registry)
+	}
+	g.Subscriber, err = New(cfg, Options{Server: remote, Keys: keys, Log: logger, Metrics: o.metrics, Now: o.now, Lease: g.lease})
 	if err != nil {
 		t.Fatal(err)
 	}

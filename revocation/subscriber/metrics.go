@@ -1,7 +1,8 @@
 package subscriber
 
 import (
-	"sync/atomic"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,9 +13,10 @@ import (
 )
 
 // Metrics has the series of the feed of revocations. The gauges have the values of the [Subscriber] that was started
-// last. The series exist while a lease holds a Subscriber.
+// last and runs. The series exist while a lease holds a Subscriber.
 type Metrics struct {
-	current     atomic.Pointer[Subscriber]
+	mu          sync.Mutex
+	running     []*Subscriber // in the order of their last start; a reload starts the next before it ends the previous, or the next if it fails
 	events      *prometheus.CounterVec
 	propagation *prometheus.HistogramVec
 }
@@ -50,7 +52,9 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 // hold creates the counters, and removes all series once no lease holds a Subscriber.
 func (m *Metrics) hold(lease *reuse.Lease) {
 	lease.Hold("metrics of the feed of revocations", func() {
-		m.current.Store(nil)
+		m.mu.Lock()
+		m.running = nil
+		m.mu.Unlock()
 		m.events.Reset()
 		m.propagation.Reset()
 	})
@@ -58,6 +62,34 @@ func (m *Metrics) hold(lease *reuse.Lease) {
 		m.events.WithLabelValues(result)
 	}
 	m.propagation.WithLabelValues()
+}
+
+// started makes the gauges have the values of s.
+func (m *Metrics) started(s *Subscriber) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.running = append(m.without(s), s)
+}
+
+// ended makes the gauges have the values of the Subscriber that was started before s, if s was started last.
+func (m *Metrics) ended(s *Subscriber) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.running = m.without(s)
+}
+
+func (m *Metrics) without(s *Subscriber) []*Subscriber {
+	return slices.DeleteFunc(m.running, func(other *Subscriber) bool { return other == s })
+}
+
+// current returns the Subscriber of the gauges, or nil.
+func (m *Metrics) current() *Subscriber {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.running) == 0 {
+		return nil
+	}
+	return m.running[len(m.running)-1]
 }
 
 func gauge(name, help string, labels ...string) *prometheus.Desc {
@@ -81,7 +113,7 @@ func (m *Metrics) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector].
 func (m *Metrics) Collect(to chan<- prometheus.Metric) {
-	s := m.current.Load()
+	s := m.current()
 	if s == nil {
 		return
 	}

@@ -304,6 +304,19 @@ tallygate_revocation_stream_connected 1
 	}
 }
 
+// A reload that fails has started a Subscriber and ends it. The gauges then have the values of the Subscriber in use.
+func TestMetricsAfterFailedReload(t *testing.T) {
+	s := newIssuer(t, steady)
+	pool := new(reuse.Pool)
+	g := s.open(t, gateOptions{pool: pool})
+	g.current()
+	failed := s.open(t, gateOptions{pool: pool, metrics: g.metrics, edit: func(r *config.Revocations) { r.MaxStaleness = time.Minute }})
+	failed.lease.Release()
+	if n := testutil.CollectAndCount(g.metrics, "tallygate_revocation_stale"); n != 1 {
+		t.Errorf("%d series tallygate_revocation_stale after a failed reload, want 1", n)
+	}
+}
+
 // While the set is complete, the check of each request allocates nothing.
 func TestCurrentDoesNotAllocate(t *testing.T) {
 	s := &Subscriber{known: known(t, time.Now()), settings: config.Revocations{MaxStaleness: time.Hour}, now: time.Now}

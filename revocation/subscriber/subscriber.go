@@ -135,7 +135,7 @@ func sourceOf(issuer string, server *authserver.Server, pinned map[jwks.Fingerpr
 
 // Start follows the feed in the background until no lease holds s.
 func (s *Subscriber) Start() {
-	s.metrics.current.Store(s)
+	s.metrics.started(s)
 	s.save(true) // before the first message: the file must not say when the set was complete, because a killed process does not write later revocations
 	s.streams.Start(s.run)
 	s.upkeep.Start(s.maintain)
@@ -145,7 +145,7 @@ func (s *Subscriber) Start() {
 func (s *Subscriber) close() {
 	s.streams.Stop()
 	s.upkeep.Stop()
-	s.metrics.current.CompareAndSwap(s, nil)
+	s.metrics.ended(s)
 }
 
 // Set returns the revocations. The result is always the same Set, which grows.
