@@ -66,7 +66,7 @@ func callRemote[Response any](ctx context.Context, remote *remoteIssuer, method,
 	status, answer, err := client.Do(request)
 	if err != nil {
 		if method == http.MethodPost { // the issuer may have stored the revocation before the connection ended
-			err = fmt.Errorf("%w; it is not known to be done, and doing it again is safe: call another issuer with the same database, or run the command with --config or --state where the issuer runs", err)
+			err = fmt.Errorf("%w; the issuer may have stored the revocation, and it is safe to repeat the command: call another issuer with the same database, or run the command with --config or --state where the issuer runs", err)
 		}
 		return response, err
 	}

@@ -20,7 +20,7 @@ import (
 func revocationsCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:     "revocations",
-		Short:   "List and watch what operators revoked",
+		Short:   "List and watch revocations by operators",
 		Example: "  tallygate revocations list",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
