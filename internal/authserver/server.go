@@ -128,8 +128,8 @@ func (s *Server) CanReuse(previous *Server) bool {
 		})
 }
 
-// Trust returns the SHA-256 of what s accepts besides https with a certificate of the system's anchors: the configured anchors
-// and the insecure settings. If it is the same as that of another Server of the issuer, each may use what the other has fetched.
+// Trust returns the SHA-256 of the configured anchors and of the insecure settings, by which s accepts more than https with
+// a certificate of the system's anchors. Two Servers of an issuer with equal sums may share fetched documents.
 func (s *Server) Trust() [sha256.Size]byte {
 	var lines []string
 	for sum := range s.anchors.sums {

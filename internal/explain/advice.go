@@ -123,7 +123,7 @@ var advice = map[access.Reason]Advice{
 	access.Overloaded:   {gateFault, "See tallygate_requests_in_flight and the memory of the gate; a slow API fills the slots. If it is one partner alone, that partner uses its share of limits.requests."},
 
 	access.IssuerUnavailable: {serverFault, "The gate cannot get the keys of the server, or cannot introspect. tallygate check --online says why. Partners are refused until the server answers."},
-	access.RevocationsStale:  {"the issuer, its database, or the way to it", "The detail says since when the gate has not heard of revocations. A gate with revocations: see tallygate_revocation_stream_connected and repair the stream; when_stale decides meanwhile. An issuer with a database: repair its connection, and compare the clocks."},
+	access.RevocationsStale:  {"the issuer, its database, or the network", "The detail says since when revocations may be unknown. A gate with revocations: see tallygate_revocation_stream_connected and repair the stream; when_stale decides meanwhile. An issuer with a database: repair its connection, and compare the clocks."},
 }
 
 // failureAdvice has the advice by the value of failure in the log. Package proxy defines these values.

@@ -30,7 +30,7 @@ func (s *state) warnWeakened(log *slog.Logger) {
 		log.Warn("client certificates with unknown revocation status are accepted")
 	}
 	if r := s.cfg.Revocations; r != nil && r.WhenStale == config.ContinueRevocationsStale {
-		log.Warn("insecure: tokens are granted although they may have been revoked, if the issuer is not heard", "when_stale", string(r.WhenStale))
+		log.Warn("insecure: tokens are granted although they may have been revoked, while the revocations of the issuer are stale", "when_stale", string(r.WhenStale))
 	}
 	for i := range s.cfg.AuthorizationServers {
 		warnWeakenedServer(log, &s.cfg.AuthorizationServers[i])
@@ -53,7 +53,7 @@ func (s *state) warnWeakened(log *slog.Logger) {
 func warnWeakenedServer(log *slog.Logger, server *config.AuthorizationServer) {
 	log = log.With("issuer", string(server.Name))
 	if e := server.SecurityEvents; e != nil && e.WhenStale == config.ContinueRevocationsStale {
-		log.Warn("insecure: tokens are granted although they may have been revoked, if the server's security events are not known", "when_stale", string(e.WhenStale))
+		log.Warn("insecure: tokens are granted although they may have been revoked, while the security events of the server are stale", "when_stale", string(e.WhenStale))
 	}
 	if server.Introspection != nil && server.Introspection.InsecureAudienceOptional {
 		log.Warn("insecure: introspection responses without aud are accepted")
