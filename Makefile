@@ -104,7 +104,7 @@ drill: ## one hostile partner beside an honest one, alone on the machine: at mos
 	TALLYGATE_DRILL=$${TALLYGATE_DRILL:-20s} go test -count=1 -vet=off -run '^TestOneHostilePartner$$' -timeout 30m -v ./cmd/tallygate
 
 fleet: ## revocations in a fleet: two issuers on PostgreSQL, 50 sidecars, and everything that breaks; it needs PostgreSQL and takes ten minutes
-	TALLYGATE_FLEET=$${TALLYGATE_FLEET:-50,1000} TALLYGATE_FLEET_PICTURE=$(CURDIR)/docs/scaling.svg go test -count=1 -vet=off -run '^TestFleet' -timeout 40m -v ./cmd/tallygate
+	TALLYGATE_FLEET=$${TALLYGATE_FLEET:-50,1000} TALLYGATE_FLEET_PICTURE=$(CURDIR)/docs/scaling.svg go test -tags fleet -count=1 -vet=off -run '^TestFleet' -timeout 40m -v ./cmd/tallygate
 
 tour: ## the demo as a newcomer sees it
 	go run ./cmd/tallygate demo --tour

@@ -1,12 +1,16 @@
+//go:build fleet
+
 package main
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tallygate/tallygate/internal/gatetest"
 )
@@ -63,4 +67,28 @@ var ahead = func() (seconds int64) {
 		t.Fatalf("building a gate with a shifted clock: %v\n%s", err, out)
 	}
 	return path
+}
+
+// Two sidecars whose clocks are 30 s ahead and 30 s behind refuse every revoked target, and grant the others.
+func TestFleetClocks(t *testing.T) {
+	f := newFleet(t, 12)
+	f.program = buildClockGate(t)
+	for _, ahead := range []string{"30", "-30"} {
+		s := &sidecar{stateful: f.replica(), name: "sidecar" + ahead, open: map[string]*http.Client{}}
+		s.environment = []string{clockVariable + "=" + ahead}
+		gatetest.WriteFile(t, filepath.Join(f.dir, s.name+".yaml"), []byte(f.sidecarConfig(s, []string{"max_staleness: 5s", "state: state" + ahead})))
+		f.sidecars = append(f.sidecars, s)
+		f.startSidecar(s)
+	}
+	f.fetchAll()
+	w := f.witness(fleetMargin)
+	for i := range 12 {
+		f.check(f.revoke(&f.targets[i], i%2))
+		w.acknowledge(&f.targets[i])
+	}
+	time.Sleep(fleetMargin)
+	w.end()
+	for _, s := range f.sidecars {
+		f.answers(s, f.spared(), http.StatusOK, "")
+	}
 }

@@ -35,7 +35,7 @@ func (f *fleet) spared() *target { return &f.targets[len(f.targets)-1] }
 // The database crashes between revocations and restarts. Until it is back, stale sidecars answer 503, and no sidecar
 // grants a revoked target.
 func TestFleetDatabaseRestart(t *testing.T) {
-	fleetDrill(t)
+	t.Parallel() // it waits most of the time
 	server := testpostgres.Start(t, "fsync=on")
 	f := newFleetOn(t, 16, server.Database())
 	f.addSidecar("max_staleness: 5s")
@@ -59,7 +59,7 @@ func TestFleetDatabaseRestart(t *testing.T) {
 // An issuer is killed while it serves feeds. Its sidecars connect to the other issuer before their
 // revocations are stale.
 func TestFleetIssuerKilled(t *testing.T) {
-	fleetDrill(t)
+	t.Parallel() // it waits most of the time
 	f := newFleet(t, 16)
 	for range 4 {
 		f.addSidecar("max_staleness: 30s")
@@ -85,7 +85,7 @@ func TestFleetIssuerKilled(t *testing.T) {
 // The database fails over to a replica that lacks the last commits. The sidecars keep their revocations, also
 // over a restart, and follow the promoted server.
 func TestFleetFailover(t *testing.T) {
-	fleetDrill(t)
+	t.Parallel() // it waits most of the time
 	primary := testpostgres.Start(t, "fsync=on")
 	database := primary.Database()
 	replica := primary.Standby()
@@ -236,7 +236,7 @@ func TestFleetSidecarRestarted(t *testing.T) {
 // A sidecar is killed at different moments, also during a write of its state. Each start finds a complete
 // state.
 func TestFleetSidecarKilled(t *testing.T) {
-	fleetDrill(t)
+	t.Parallel() // it waits most of the time
 	const rounds, each = 8, 6
 	f := newFleet(t, rounds*each)
 	s := f.addSidecar("max_staleness: 30s", "state: state")
@@ -263,7 +263,7 @@ func TestFleetSidecarKilled(t *testing.T) {
 
 // The database sends no notification of revocations. The issuers read the log each second.
 func TestFleetNotificationsLost(t *testing.T) {
-	fleetDrill(t)
+	t.Parallel() // it waits most of the time
 	server := testpostgres.Start(t)
 	database := server.Database()
 	// A function of the same name, first in the search path of the issuers' role, counts its calls and
@@ -290,38 +290,4 @@ func TestFleetNotificationsLost(t *testing.T) {
 		t.Error("the issuers notified by another function than the test's, or not at all")
 	}
 	t.Logf("refused by all after %s at most", longest.Round(time.Millisecond))
-}
-
-// Two sidecars whose clocks are 30 s ahead and 30 s behind refuse every revoked target.
-func TestFleetClocks(t *testing.T) {
-	fleetDrill(t)
-	f := newFleet(t, 12)
-	f.program = buildClockGate(t)
-	for _, ahead := range []string{"30", "-30"} {
-		s := &sidecar{stateful: f.replica(), name: "sidecar" + ahead, open: map[string]*http.Client{}}
-		s.environment = []string{clockVariable + "=" + ahead}
-		gatetest.WriteFile(t, filepath.Join(f.dir, s.name+".yaml"), []byte(f.sidecarConfig(s, []string{"max_staleness: 5s", "state: state" + ahead})))
-		f.sidecars = append(f.sidecars, s)
-		f.startSidecar(s)
-	}
-	f.fetchAll()
-	w := f.witness(fleetMargin)
-	for i := range 12 {
-		f.check(f.revoke(&f.targets[i], i%2))
-		w.acknowledge(&f.targets[i])
-	}
-	time.Sleep(fleetMargin)
-	w.end()
-	for _, s := range f.sidecars {
-		status, reason := s.call(f, f.spared())
-		t.Logf("%s: readiness %d, the token that is not revoked: %d %s", s.name, s.ready(), status, reason)
-	}
-}
-
-// fleetDrill skips a test that make fleet runs alone.
-func fleetDrill(t *testing.T) {
-	t.Helper()
-	if !fleetWhole() {
-		t.Skip("make fleet runs it")
-	}
 }

@@ -156,6 +156,3 @@ func (f *fleet) propagation() string {
 	}
 	return fmt.Sprintf("tallygate_revocation_propagation_seconds of all sidecars: %.0f events, mean %.4f s, p50 %s, p99 %s, p99.9 %s", total, sum/total, below(0.5), below(0.99), below(0.999))
 }
-
-// fleetWhole reports whether the run is of make fleet.
-func fleetWhole() bool { return os.Getenv("TALLYGATE_FLEET") != "" }
