@@ -191,6 +191,24 @@ func (v *Validator) Prefetch(ctx context.Context, previous *Validator) error {
 	return errors.Join(errs...)
 }
 
+// FetchKeys fetches the key set of the server with that name once, unless v has a usable key set of the server. It is for a
+// Validator that is not started, before the keys verify something else than tokens.
+func (v *Validator) FetchKeys(ctx context.Context, name string) error {
+	s := v.serverByName(name)
+	if s.keys == nil {
+		return nil
+	}
+	if _, err := s.keys.Usable(v.now()); err == nil {
+		return nil
+	}
+	if s.needsMetadata {
+		if err := s.remote.Refresh(ctx); err != nil {
+			return err
+		}
+	}
+	return s.keys.Refresh(ctx)
+}
+
 // refreshChanged fetches, once, each document that previous does not keep fresh.
 func (s *server) refreshChanged(ctx context.Context, previous *server) error {
 	var noMetadata, noKeys, noIntrospection error

@@ -379,6 +379,13 @@ func TestFeedAndRestarts(t *testing.T) {
 	f.configureGate()
 	f.check(f.gate.reloaded("ok", 2)) // the reload has waited for the feed
 	f.is("northwind", revoked, "revoked")
+	f.configureGate("revocations: {", "# revocations: {")
+	f.check(f.gate.reloaded("ok", 3))
+	f.configureGate("ours", "renamed", "state: feed, ", "") // the reload also fetches the keys that verify the feed
+	f.check(f.gate.reloaded("ok", 4))
+	f.is("northwind", revoked, "revoked")
+	f.configureGate()
+	f.check(f.gate.reloaded("ok", 5))
 	f.is("northwind", token, "granted")
 	f.check(f.gate.stop())
 

@@ -154,6 +154,10 @@ func (s *state) syncFeed(ctx context.Context, current *state) error {
 	if s.subscriber == nil || current.feedReady() != nil {
 		return nil
 	}
+	// The key set of a new server is fetched in the background only after the reload.
+	if err := s.Validator.FetchKeys(ctx, string(s.cfg.Revocations.Server)); err != nil && s.feedReady() != nil {
+		return fmt.Errorf("revocations of authorization server %q: %w", s.cfg.Revocations.Server, err)
+	}
 	s.subscriber.Start()
 	for s.feedReady() != nil {
 		select {
