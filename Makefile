@@ -94,14 +94,18 @@ unit-race: $(TESTSUM) $(PEBBLE)
 
 # The gates that these tests run have the race detector; the tests themselves are clients.
 unit-gate: $(TESTSUM) $(HELM) $(PEBBLE) $(H2SPEC) $(SBOM) $(UPSTREAMS)/python
-	TALLYGATE_RACE=1 $(TESTSUM) --format pkgname-and-test-fails -- -vet=off -shuffle=on -parallel 4 -timeout 14m -skip '^TestOneHostilePartner$$' ./cmd/tallygate
+	TALLYGATE_RACE=1 $(TESTSUM) --format pkgname-and-test-fails -- -vet=off -shuffle=on -parallel 4 -timeout 14m -skip '^(TestOneHostilePartner|$(FLEET_DRILLS))$$' ./cmd/tallygate
 
 # Under the race detector sync.Pool drops items on purpose, so unit-race skips these tests.
 allocations: ## what a granted request allocates
 	go test -count=1 -run 'Allocations' ./proxy ./internal/httpserver ./internal/upstream
 
-drill: ## one hostile partner beside an honest one, alone on the machine: at most 0.1 % of the honest requests fail
+# They start databases and processes while other tests measure memory, so drill runs them.
+FLEET_DRILLS = TestFleet(DatabaseRestart|IssuerKilled|Failover|NotificationsLost|SidecarKilled)
+
+drill: ## alone on the machine: one hostile partner beside an honest one, at most 0.1 % of the honest requests fail; and what breaks a fleet
 	TALLYGATE_DRILL=$${TALLYGATE_DRILL:-20s} go test -count=1 -vet=off -run '^TestOneHostilePartner$$' -timeout 30m -v ./cmd/tallygate
+	go test -count=1 -vet=off -run '^$(FLEET_DRILLS)$$' -timeout 10m -v ./cmd/tallygate
 
 fleet: ## revocations in a fleet: two issuers on PostgreSQL, 50 sidecars, and everything that breaks; it needs PostgreSQL and takes ten minutes
 	TALLYGATE_FLEET=$${TALLYGATE_FLEET:-50,1000} TALLYGATE_FLEET_PICTURE=$(CURDIR)/docs/scaling.svg go test -tags fleet -count=1 -vet=off -run '^TestFleet' -timeout 40m -v ./cmd/tallygate
